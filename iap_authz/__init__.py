@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""iap-authz: decide each request from identity, device and location; keep every answer in a log that proves itself.
+
+The map. A layer imports only what stands above it; `tests/repo/test_layers.py` enforces it.
+
+    errors              the exception tree
+    _pb                 generated from proto/
+    1 pure              model  tlog  facts  policy  records      values in, values out
+    2 ports             ports                                    what the services need, and what may be asked of them
+    3 services          sidecar  log  trail  client              never one another, but all may use client
+    4 adapters          adapters/*                               one outside thing each
+    5 assembly          config  wiring  supervise  cli  ui
+
+Reading order for one check: adapters/envoy/server -> adapters/envoy/request -> sidecar/check -> sidecar/snapshot
+-> facts -> policy/evaluate -> records/record -> adapters/journal -> adapters/envoy/response.
+"""
+
+__version__ = "0.1.0"
