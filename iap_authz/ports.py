@@ -116,6 +116,9 @@ class Checker(Protocol):
     async def check(self, request: Request, deadline: float) -> "Answer":
         """Decide, record, and answer before `deadline` (monotonic seconds). Never raises but CancelledError."""
 
+    def withhold(self, answer: "Answer") -> None:
+        """Say that `answer`, an ALLOW, was not given after all (PROTOCOL rule R1). Never raises, never waits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

@@ -39,8 +39,7 @@ class Checkpoint:
         check_size(self.size)
         check_hash(self.root)
         if self.size == 0 and self.root != EMPTY_ROOT:
-            message = f"got root {self.root.hex()} at size 0, want that of the empty tree"
-            raise Malformed(message)
+            raise Malformed(f"got root {self.root.hex()} at size 0, want that of the empty tree")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +54,7 @@ def parse_checkpoint(text: bytes) -> Checkpoint:
     """The checkpoint of a note's text. It says nothing about who signed it."""
     lines = parse_utf8(text).split("\n", LINES + 1)
     if len(lines) != LINES + 1 or lines[-1]:
-        message = f"got {shown(text)}, want {LINES} lines: origin, size and root"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(text)}, want {LINES} lines: origin, size and root")
     origin, size, root, _ = lines
     return Checkpoint(origin=origin, size=TreeSize(parse_decimal(size)), root=parse_base64_hash(root))
 
@@ -75,14 +73,12 @@ def open_checkpoint(note: bytes, verifier: VerifierKey) -> Checkpoint:
     check_note(parsed, [verifier])
     checkpoint = parse_checkpoint(parsed.text)
     if checkpoint.origin != verifier.name:
-        message = f"got a checkpoint of {shown(checkpoint.origin)}, want one of {shown(verifier.name)}"
-        raise BadSignature(message)
+        raise BadSignature(f"got a checkpoint of {shown(checkpoint.origin)}, want one of {shown(verifier.name)}")
     return checkpoint
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> bytes:
     """The note of `checkpoint`, signed. Only a committed head is ever signed (C1), by the key named like its origin."""
     if signer.name != checkpoint.origin:
-        message = f"got a signer named {shown(signer.name)}, want {shown(checkpoint.origin)}"
-        raise ValueError(message)
+        raise ValueError(f"got a signer named {shown(signer.name)}, want {shown(checkpoint.origin)}")
     return render_note(sign_note(render_checkpoint(checkpoint), [signer]))

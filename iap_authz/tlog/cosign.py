@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cosignatures: a witness says that, at a time, this was the largest consistent tree of the log it had seen.
+r"""Cosignatures: a witness says that, at a time, this was the largest consistent tree of the log it had seen.
 
-The invariant: a quorum counts keys, not lines and not names, and a cosignature covers the log's origin, size and root.
+The invariant: a quorum counts witnesses, not lines: one witness under two names or with two keys counts once; and a
+cosignature covers the log's origin, size and root.
 
     payload of a line   u64 big-endian POSIX seconds || signature (64 bytes, or 2,420)
 
-    0x04 Ed25519        signs  cosignature/v1 \\n  time <seconds> \\n  <the whole checkpoint text>
-    0x06 ML-DSA-44      signs  "subtree/v1\\n\\0" || len(name) name || u64 seconds || len(origin) origin
+    0x04 Ed25519        signs  cosignature/v1 \n  time <seconds> \n  <the whole checkpoint text>
+    0x06 ML-DSA-44      signs  "subtree/v1\n\0" || len(name) name || u64 seconds || len(origin) origin
                                || u64 0 || u64 size || root (32)              len is one byte; empty context
 
 Specification: C2SP tlog-cosignature and tlog-policy. Stricter: a time of zero is refused for both types, since it
@@ -14,7 +15,7 @@ states nothing about the largest tree; times in the future are refused; so are c
 Consistency is the witness's to check, not done here; groups of witnesses are not here: k of n keys is all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
@@ -68,13 +69,11 @@ class CosignerKey:
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.key_type not in _SIGNATURE_BYTES:
-            message = f"got key type {shown(self.key_type)}, want one of a cosigner"
-            raise Malformed(message)
+            raise Malformed(f"got key type {shown(self.key_type)}, want one of a cosigner")
         if self.key_type is KeyType.COSIGNATURE_ED25519:
             check_public_key(self.public_key)
         elif len(self.public_key) != ML_DSA_44_KEY_BYTES:
-            message = f"got a public key of {len(self.public_key)} bytes, want {ML_DSA_44_KEY_BYTES}"
-            raise Malformed(message)
+            raise Malformed(f"got a public key of {len(self.public_key)} bytes, want {ML_DSA_44_KEY_BYTES}")
 
     @classmethod
     def parse(cls, text: str) -> "CosignerKey":
@@ -101,8 +100,9 @@ class CosignerKey:
         try:
             MLDSA44PublicKey.from_public_bytes(self.public_key).verify(made, message)
         except InvalidSignature as error:
-            problem = f"got a cosignature that is not by the ML-DSA-44 key of {shown(self.name)} over these bytes"
-            raise BadSignature(problem) from error
+            raise BadSignature(
+                f"got a cosignature that is not by the ML-DSA-44 key of {shown(self.name)} over these bytes"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +124,10 @@ class Cosigner:
 def _parse_payload(payload: bytes, key_type: KeyType) -> tuple[int, bytes]:
     want = _U64.size + _SIGNATURE_BYTES[key_type]
     if len(payload) != want:
-        message = f"got a cosignature of {len(payload)} bytes, want {want}"
-        raise BadSignature(message)
+        raise BadSignature(f"got a cosignature of {len(payload)} bytes, want {want}")
     (time_seconds,) = _U64.unpack_from(payload)
     if not 0 < time_seconds < TIME_LIMIT_SECONDS:
-        message = f"got cosignature time {time_seconds}, want 1 to 2^63 - 1"
-        raise BadSignature(message)
+        raise BadSignature(f"got cosignature time {time_seconds}, want 1 to 2^63 - 1")
     return time_seconds, payload[_U64.size :]
 
 
@@ -162,8 +160,7 @@ def cosign(text: bytes, cosigner: Cosigner, *, time_seconds: int) -> SignatureLi
     The caller has checked the log's signature, and consistency with the largest tree it cosigned before.
     """
     if not 0 < time_seconds < TIME_LIMIT_SECONDS:
-        message = f"got time {time_seconds}, want 1 to 2^63 - 1"
-        raise ValueError(message)
+        raise ValueError(f"got time {time_seconds}, want 1 to 2^63 - 1")
     key = cosigner.key
     made = cosigner.sign(_signed_message(text, key, time_seconds=time_seconds))
     payload = _U64.pack(time_seconds) + checked_length(made, _SIGNATURE_BYTES[key.key_type])
@@ -171,35 +168,39 @@ def cosign(text: bytes, cosigner: Cosigner, *, time_seconds: int) -> SignatureLi
 
 
 def check_cosignatures(note: Note, cosigners: Sequence[CosignerKey], *, now_seconds: int) -> tuple[Cosignature, ...]:
-    """All cosignatures of known cosigners, each checked, one a public key. At least one, or BadSignature.
+    """All cosignatures of known cosigners, each checked, one a key. At least one, or BadSignature.
 
     Nothing is said about the log's own signature: `checkpoint.open_checkpoint` checks that.
     """
     known = {(one.name, one.key_id): one for one in cosigners}
-    counted: dict[bytes, Cosignature] = {}
+    found = []
     for line in check_note(note, cosigners):
         (time_seconds,) = _U64.unpack_from(line.signature)
         if time_seconds > now_seconds + FUTURE_MAX_SECONDS:
-            message = f"got cosignature time {time_seconds} of {shown(line.name)}, want at most {FUTURE_MAX_SECONDS} s ahead"
+            message = (
+                f"got cosignature time {time_seconds} of {shown(line.name)}, want at most {FUTURE_MAX_SECONDS} s ahead"
+            )
             raise BadSignature(message)
-        cosigner = known[line.name, line.key_id]
-        counted.setdefault(cosigner.public_key, Cosignature(cosigner=cosigner, time_seconds=time_seconds))
-    return tuple(counted.values())
+        found.append(Cosignature(cosigner=known[line.name, line.key_id], time_seconds=time_seconds))
+    return tuple(found)
 
 
-def check_quorum(
-    note: Note, cosigners: Sequence[CosignerKey], *, k: int, now_seconds: int
-) -> tuple[Cosignature, ...]:
-    """The cosignatures of at least `k` different keys, or BadSignature. A k of 0 asks for nothing, and gets nothing."""
-    distinct = len({one.public_key for one in cosigners})
-    if not 0 <= k <= distinct:
-        message = f"got a quorum of {k}, want 0 to {distinct}, the number of different keys"
-        raise ValueError(message)
+def count_witnesses(cosigners: Iterable[CosignerKey]) -> int:
+    """How many witnesses these keys stand for: neither a second name nor a second key makes one count twice."""
+    keys = list(cosigners)
+    return min(len({one.name for one in keys}), len({one.public_key for one in keys}))
+
+
+def check_quorum(note: Note, cosigners: Sequence[CosignerKey], *, k: int, now_seconds: int) -> tuple[Cosignature, ...]:
+    """The cosignatures of at least `k` witnesses, or BadSignature. A k of 0 asks for nothing, and gets nothing."""
+    most = count_witnesses(cosigners)
+    if not 0 <= k <= most:
+        raise ValueError(f"got a quorum of {k}, want 0 to {most}, the number of different witnesses")
     if k == 0:
         return ()
     found = check_cosignatures(note, cosigners, now_seconds=now_seconds)
-    if len(found) < k:
+    got = count_witnesses(one.cosigner for one in found)
+    if got < k:
         names = [one.cosigner.name for one in found]
-        message = f"got {len(found)} cosignatures ({shown(names)}), want {k}"
-        raise BadSignature(message)
+        raise BadSignature(f"got cosignatures of {got} witnesses ({shown(names)}), want {k}")
     return found

@@ -24,7 +24,7 @@ CURVE_D = -121665 * pow(121666, -1, PRIME) % PRIME
 """The constant of the curve's equation -x^2 + y^2 = 1 + d x^2 y^2 (RFC 8032 section 5.1)."""
 
 ORDER_EIGHT_Y = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-"""The y of a point of order eight: a root of y^2 = x^2 = 1 / (1 + sqrt(1 - d)) up to sign; the tests double it thrice."""
+"""The y of a point of order eight. The tests double the point three times and find the neutral element."""
 
 SMALL_ORDER_Y = frozenset({0, 1, PRIME - 1, ORDER_EIGHT_Y, PRIME - ORDER_EIGHT_Y})
 """The y of all eight points of small order: 1 (order 1), -1 (2), 0 (4, twice), and four points of order 8."""
@@ -33,17 +33,13 @@ SMALL_ORDER_Y = frozenset({0, 1, PRIME - 1, ORDER_EIGHT_Y, PRIME - ORDER_EIGHT_Y
 def check_public_key(key: bytes) -> None:
     """Raise Malformed unless `key` is a canonical point of the curve and not of small order. Takes about 0.1 ms."""
     if not isinstance(key, bytes) or len(key) != PUBLIC_KEY_BYTES:
-        message = f"got a public key of {len(key)} bytes, want {PUBLIC_KEY_BYTES}"
-        raise Malformed(message)
+        raise Malformed(f"got a public key of {len(key)} bytes, want {PUBLIC_KEY_BYTES}")
     y = int.from_bytes(key, "little") & ((1 << 255) - 1)
     if y >= PRIME:
-        message = "got a public key whose y is not below 2^255 - 19, want the canonical encoding"
-        raise Malformed(message)
+        raise Malformed("got a public key whose y is not below 2^255 - 19, want the canonical encoding")
     if y in SMALL_ORDER_Y:
-        message = "got a public key of small order, want a point of the large subgroup"
-        raise Malformed(message)
+        raise Malformed("got a public key of small order, want a point of the large subgroup")
     above, below = y * y - 1, CURVE_D * y * y + 1
     # x^2 = above / below has a root exactly when above * below is a square (Euler); y = 1 and -1 are gone already.
     if pow(above * below, (PRIME - 1) // 2, PRIME) != 1:
-        message = "got a public key that is no point of the curve"
-        raise Malformed(message)
+        raise Malformed("got a public key that is no point of the curve")

@@ -73,8 +73,7 @@ def as_nodes(leaves: Iterable[LeafHash]) -> list[NodeHash]:
 def check_hash(value: bytes) -> None:
     """Raise Malformed unless `value` is exactly 32 bytes."""
     if not isinstance(value, bytes) or len(value) != HASH_BYTES:
-        message = f"got a hash {shown(value)}, want {HASH_BYTES} bytes"
-        raise Malformed(message)
+        raise Malformed(f"got a hash {shown(value)}, want {HASH_BYTES} bytes")
 
 
 def parse_node_hash(value: bytes) -> NodeHash:
@@ -92,13 +91,11 @@ def parse_leaf_hash(value: bytes) -> LeafHash:
 def check_size(value: int) -> None:
     """Raise Malformed unless `value` can be a number of leaves: 0 to 2^63 - 1. A bool is not a number here."""
     if type(value) is not int or not 0 <= value < SIZE_LIMIT_LEAVES:
-        message = f"got tree size {shown(value)}, want 0 to 2^63 - 1"
-        raise Malformed(message)
+        raise Malformed(f"got tree size {shown(value)}, want 0 to 2^63 - 1")
 
 
 def check_index(index: int, size: int) -> None:
     """Raise Malformed unless `index` is the position of a leaf in a tree of `size`."""
     check_size(size)
     if type(index) is not int or not 0 <= index < size:
-        message = f"got leaf index {shown(index)}, want 0 to below {size}"
-        raise Malformed(message)
+        raise Malformed(f"got leaf index {shown(index)}, want 0 to below {size}")

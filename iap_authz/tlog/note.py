@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from iap_authz.errors import BadSignature, Malformed, shown
 from iap_authz.tlog.curve import check_public_key
-from iap_authz.tlog.text import parse_base64, parse_utf8, render_base64
+from iap_authz.tlog.text import CONTROL, parse_base64, parse_utf8, render_base64
 
 NOTE_MAX_BYTES = 1 << 20
 """What a verifier reads at most: room for 64 post-quantum signatures and for any checkpoint."""
@@ -78,12 +78,14 @@ class Verifier(Protocol):
 
 def check_name(name: str) -> None:
     """Raise Malformed unless `name` can be a key name: 1 to 255 bytes, no space of any script, no plus, one line."""
-    if not 1 <= len(name.encode("utf-8", "replace")) <= NAME_MAX_BYTES:
-        message = f"got a key name of {len(name)} characters, want 1 to {NAME_MAX_BYTES} bytes"
-        raise Malformed(message)
-    if "+" in name or not name.isprintable() or any(character.isspace() for character in name):
-        message = f"got key name {shown(name)}, want no space, plus or control character"
-        raise Malformed(message)
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise Malformed(f"got key name {shown(name)}, want text that UTF-8 can hold") from error
+    if not 1 <= length <= NAME_MAX_BYTES:
+        raise Malformed(f"got a key name of {length} bytes, want 1 to {NAME_MAX_BYTES}")
+    if "+" in name or CONTROL.search(name) or any(character.isspace() for character in name):
+        raise Malformed(f"got key name {shown(name)}, want no space, plus or control character")
 
 
 def key_id_of(name: str, key_type: KeyType, *, public_key: bytes) -> bytes:
@@ -101,32 +103,27 @@ def parse_key_text(text: str, types: Iterable[KeyType]) -> tuple[str, KeyType, b
     """The name, type and public key of a verifier key text, if it is of one of these types and its key id is right."""
     parts = text.split("+", 2) if len(text) <= KEY_TEXT_MAX_CHARS else []
     if len(parts) != 3:  # noqa: PLR2004 - the three parts of the line above
-        message = f"got {shown(text)}, want name+hex(key id)+base64(type || public key)"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(text)}, want name+hex(key id)+base64(type || public key)")
     name, _, material = parts
     check_name(name)
     value = parse_base64(material)
     known = {int(one): one for one in types}
     if value[:1] == b"" or value[0] not in known:
-        message = f"got a key of type {shown(value[:1].hex())}, want one of {sorted(known)}"
-        raise Malformed(message)
+        raise Malformed(f"got a key of type {shown(value[:1].hex())}, want one of {sorted(known)}")
     key_type, public_key = known[value[0]], value[1:]
     if render_key_text(name, key_type, public_key=public_key) != text:
-        message = f"got {shown(text)}, want the key id of this name, type and key in lowercase hex"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(text)}, want the key id of this name, type and key in lowercase hex")
     return name, key_type, public_key
 
 
 def check_ed25519(public_key: bytes, message: bytes, *, signature: bytes) -> None:
     """Raise BadSignature unless `signature` is 64 bytes, by this key, over `message`."""
     if len(signature) != SIGNATURE_BYTES:
-        problem = f"got a signature of {len(signature)} bytes, want {SIGNATURE_BYTES}"
-        raise BadSignature(problem)
+        raise BadSignature(f"got a signature of {len(signature)} bytes, want {SIGNATURE_BYTES}")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except InvalidSignature as error:
-        problem = f"got a signature that is not by the key {public_key.hex()} over these bytes"
-        raise BadSignature(problem) from error
+        raise BadSignature(f"got a signature that is not by the key {public_key.hex()} over these bytes") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +168,9 @@ class SignatureLine:
     def __post_init__(self) -> None:
         check_name(self.name)
         if len(self.key_id) != KEY_ID_BYTES or not self.signature:
-            message = f"got a key id of {len(self.key_id)} and a signature of {len(self.signature)} bytes, want 4 and more"
+            message = (
+                f"got a key id of {len(self.key_id)} and a signature of {len(self.signature)} bytes, want 4 and more"
+            )
             raise Malformed(message)
 
     @classmethod
@@ -179,10 +178,15 @@ class SignatureLine:
         """The signature of one line, given without its newline."""
         name, space, material = line.removeprefix(DASH).partition(" ")
         if not line.startswith(DASH) or not space:
-            message = f"got signature line {shown(line)}, want a dash, a name and base64"
-            raise Malformed(message)
+            raise Malformed(f"got signature line {shown(line)}, want a dash, a name and base64")
         value = parse_base64(material)
         return cls(name=name, key_id=value[:KEY_ID_BYTES], signature=value[KEY_ID_BYTES:])
+
+    @property
+    def length_bytes(self) -> int:
+        """How long the rendered line is."""
+        material = -(-(KEY_ID_BYTES + len(self.signature)) // 3) * 4
+        return len(DASH.encode()) + len(self.name.encode()) + 1 + material + 1
 
     def render(self) -> bytes:
         """The line with its newline."""
@@ -199,39 +203,36 @@ class Note:
     def __post_init__(self) -> None:
         check_text(self.text)
         if not 1 <= len(self.signatures) <= SIGNATURES_MAX:
-            message = f"got {len(self.signatures)} signatures, want 1 to {SIGNATURES_MAX}"
-            raise Malformed(message)
+            raise Malformed(f"got {len(self.signatures)} signatures, want 1 to {SIGNATURES_MAX}")
+        length = len(self.text) + 1 + sum(line.length_bytes for line in self.signatures)
+        if length > NOTE_MAX_BYTES:
+            raise Malformed(f"got a note of {length} bytes, want at most {NOTE_MAX_BYTES}")
 
 
 def check_text(text: bytes) -> None:
     """Raise Malformed unless `text` can be signed as a note."""
     if not text.endswith(b"\n") or len(text) > NOTE_MAX_BYTES:
-        message = f"got a text of {len(text)} bytes, want a final newline and at most {NOTE_MAX_BYTES} bytes"
-        raise Malformed(message)
+        raise Malformed(f"got a text of {len(text)} bytes, want a final newline and at most {NOTE_MAX_BYTES} bytes")
     parse_utf8(text)
 
 
 def parse_note(data: bytes) -> Note:
     """The text and the signatures of a signed note. Nothing is verified."""
     if len(data) > NOTE_MAX_BYTES:
-        message = f"got a note of {len(data)} bytes, want at most {NOTE_MAX_BYTES}"
-        raise Malformed(message)
+        raise Malformed(f"got a note of {len(data)} bytes, want at most {NOTE_MAX_BYTES}")
     end = data.rfind(b"\n\n")
     if end < 0:
-        message = f"got {shown(data)}, want a text, an empty line and signatures"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(data)}, want a text, an empty line and signatures")
     return Note(text=data[: end + 1], signatures=parse_signature_lines(data[end + 2 :]))
 
 
 def parse_signature_lines(data: bytes) -> tuple[SignatureLine, ...]:
     """One to 64 signature lines, each ended by a newline: the foot of a note, or the answer of a witness."""
     if len(data) > NOTE_MAX_BYTES or not data.endswith(b"\n"):
-        message = f"got {len(data)} bytes of signatures, want a final newline and at most {NOTE_MAX_BYTES} bytes"
-        raise Malformed(message)
+        raise Malformed(f"got {len(data)} bytes of signatures, want a final newline and at most {NOTE_MAX_BYTES} bytes")
     lines = parse_utf8(data)[:-1].split("\n", SIGNATURES_MAX)
     if len(lines) > SIGNATURES_MAX:
-        message = f"got more than {SIGNATURES_MAX} signatures, want at most that many"
-        raise Malformed(message)
+        raise Malformed(f"got more than {SIGNATURES_MAX} signatures, want at most that many")
     return tuple(SignatureLine.parse(line) for line in lines)
 
 
@@ -255,8 +256,7 @@ def check_note(note: Note, verifiers: Sequence[Verifier]) -> tuple[SignatureLine
             found.setdefault((line.name, line.key_id), line)
     if not found:
         names = [line.name for line in note.signatures]
-        message = f"got signatures of {shown(names)}, want one of {shown(sorted(name for name, _ in known))}"
-        raise BadSignature(message)
+        raise BadSignature(f"got signatures of {shown(names)}, want one of {shown(sorted(name for name, _ in known))}")
     return tuple(found.values())
 
 
@@ -265,8 +265,7 @@ def _by_identity(verifiers: Sequence[Verifier]) -> dict[tuple[str, bytes], Verif
     known: dict[tuple[str, bytes], Verifier] = {}
     for verifier in verifiers:
         if known.setdefault((verifier.name, verifier.key_id), verifier) != verifier:
-            message = f"got two keys of name {shown(verifier.name)} and id {verifier.key_id.hex()}, want one"
-            raise Malformed(message)
+            raise Malformed(f"got two keys of name {shown(verifier.name)} and id {verifier.key_id.hex()}, want one")
     return known
 
 
@@ -293,10 +292,9 @@ class NoteSigner:
 
 
 def checked_length(signature: bytes, want: int) -> bytes:
-    """Pass on what a `sign` function returned if it has the right length; anything else is a defect of that function."""
+    """Pass on what a `sign` function returned if its length is right; anything else is a defect of that function."""
     if len(signature) != want:
-        message = f"got {len(signature)} bytes from a signer, want {want}"
-        raise ValueError(message)
+        raise ValueError(f"got {len(signature)} bytes from a signer, want {want}")
     return signature
 
 

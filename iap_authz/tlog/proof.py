@@ -46,8 +46,7 @@ def _read_spans(spans: Sequence[Span], read: Read) -> tuple[NodeHash, ...]:
     wanted = [subtree for row in covers for subtree in row]
     found = read(wanted)
     if len(found) != len(wanted):
-        message = f"got {len(found)} hashes from the store, want {len(wanted)}"
-        raise ValueError(message)
+        raise ValueError(f"got {len(found)} hashes from the store, want {len(wanted)}")
     hashes = iter(found)
     return tuple(fold([next(hashes) for _ in row]) for row in covers)
 
@@ -95,19 +94,18 @@ def _spans_outside(first: int, end: int, *, size: int) -> Iterator[Span]:
             stack += [(middle, hi), (lo, middle)]
 
 
-def prove_inclusion(index: int, size: int, read: Read) -> tuple[NodeHash, ...]:
+def prove_inclusion(index: int, size: int, *, read: Read) -> tuple[NodeHash, ...]:
     """Prove that leaf `index` is in the tree of `size`: at most 63 hashes, the leaf's sibling first."""
     check_index(index, size)
     return _read_spans(_inclusion_spans(index, size), read)
 
 
-def prove_consistency(old: int, new: int, read: Read) -> tuple[NodeHash, ...]:
+def prove_consistency(old: int, new: int, *, read: Read) -> tuple[NodeHash, ...]:
     """Prove that the tree of size `old` is a prefix of that of size `new`. Empty if `old` is 0 or equals `new`."""
     check_size(old)
     check_size(new)
     if old > new:
-        message = f"got old size {old}, want at most the new size {new}"
-        raise Malformed(message)
+        raise Malformed(f"got old size {old}, want at most the new size {new}")
     spans = _consistency_spans(old, new) if 0 < old < new else []
     return _read_spans(spans, read)
 
@@ -116,44 +114,36 @@ def prove_range(first: int, count: int, *, size: int, read: Read) -> tuple[NodeH
     """Prove that `count` known leaves are those from `first` on: at most 2 * ceil(log2 size) - 1 hashes."""
     check_size(size)
     if not (count >= 1 and first >= 0 and first + count <= size):
-        message = f"got {shown(count)} leaves from {shown(first)} on, want at least one, all below {size}"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(count)} leaves from {shown(first)} on, want at least one, all below {size}")
     return _read_spans(list(_spans_outside(first, first + count, size=size)), read)
 
 
 def _check_shape(hashes: Sequence[bytes], *, size: int) -> None:
     """Raise BadProof unless `size` is a size and every hash is 32 bytes."""
     if type(size) is not int or not 0 <= size < SIZE_LIMIT_LEAVES:
-        message = f"got tree size {shown(size)}, want 0 to 2^63 - 1"
-        raise BadProof(message)
+        raise BadProof(f"got tree size {shown(size)}, want 0 to 2^63 - 1")
     for value in hashes:
         if not isinstance(value, bytes) or len(value) != HASH_BYTES:
-            message = f"got a hash {shown(value)}, want {HASH_BYTES} bytes"
-            raise BadProof(message)
+            raise BadProof(f"got a hash {shown(value)}, want {HASH_BYTES} bytes")
 
 
 def _check_root(got: bytes, want: bytes) -> None:
     if got != want:
-        message = f"got root {got.hex()}, want {want.hex()}"
-        raise BadProof(message)
+        raise BadProof(f"got root {got.hex()}, want {want.hex()}")
 
 
-def check_inclusion(
-    leaf: LeafHash, index: int, *, size: int, proof: Sequence[NodeHash], root: NodeHash
-) -> None:
+def check_inclusion(leaf: LeafHash, index: int, *, size: int, proof: Sequence[NodeHash], root: NodeHash) -> None:
     """Raise BadProof unless `leaf` is leaf `index` of the tree of `size` under `root` (RFC 9162 section 2.1.3.2).
 
     The caller computes `leaf` from the entry it holds, never from what came with the proof.
     """
     _check_shape([leaf, root, *proof], size=size)
     if type(index) is not int or not 0 <= index < size:
-        message = f"got leaf index {shown(index)}, want 0 to below {size}"
-        raise BadProof(message)
+        raise BadProof(f"got leaf index {shown(index)}, want 0 to below {size}")
     here, last, got = index, size - 1, NodeHash(leaf)
     for sibling in proof:
         if last == 0:
-            message = f"got {len(proof)} hashes for leaf {index} of {size}, want fewer"
-            raise BadProof(message)
+            raise BadProof(f"got {len(proof)} hashes for leaf {index} of {size}, want fewer")
         if here & 1 or here == last:
             got = node_hash(sibling, got)
             # On the right border a node without a sibling is its own parent: skip those levels.
@@ -163,8 +153,7 @@ def check_inclusion(
             got = node_hash(got, sibling)
         here, last = here >> 1, last >> 1
     if last != 0:
-        message = f"got {len(proof)} hashes for leaf {index} of {size}, want more"
-        raise BadProof(message)
+        raise BadProof(f"got {len(proof)} hashes for leaf {index} of {size}, want more")
     _check_root(got, root)
 
 
@@ -178,18 +167,15 @@ def check_consistency(
     """
     _check_shape([old_root, new_root, *proof], size=new_size)
     if type(old_size) is not int or not 0 <= old_size <= new_size:
-        message = f"got old size {shown(old_size)}, want 0 to {new_size}"
-        raise BadProof(message)
+        raise BadProof(f"got old size {shown(old_size)}, want 0 to {new_size}")
     if old_size == new_size:
         _check_same_size(old_size, proof, old_root=old_root, new_root=new_root)
         return
     if old_size == 0:
-        message = "got old size 0, want at least 1: nothing can be proven of an empty tree"
-        raise BadProof(message)
+        raise BadProof("got old size 0, want at least 1: nothing can be proven of an empty tree")
     want = len(_consistency_spans(old_size, new_size))
     if len(proof) != want:
-        message = f"got {len(proof)} hashes from {old_size} to {new_size}, want {want}"
-        raise BadProof(message)
+        raise BadProof(f"got {len(proof)} hashes from {old_size} to {new_size}, want {want}")
     got_old, got_new = _roots_of_consistency(old_size, new_size, proof=proof, old_root=old_root)
     _check_root(got_old, old_root)
     _check_root(got_new, new_root)
@@ -197,8 +183,7 @@ def check_consistency(
 
 def _check_same_size(size: int, proof: Sequence[NodeHash], *, old_root: NodeHash, new_root: NodeHash) -> None:
     if proof:
-        message = f"got {len(proof)} hashes between equal sizes, want none"
-        raise BadProof(message)
+        raise BadProof(f"got {len(proof)} hashes between equal sizes, want none")
     if size == 0:
         _check_root(old_root, EMPTY_ROOT)
     _check_root(new_root, old_root)
@@ -215,8 +200,7 @@ def _roots_of_consistency(
     got_old = got_new = path[0]
     for value in path[1:]:
         if last == 0:
-            message = f"got {len(proof)} hashes from {old_size} to {new_size}, want fewer"
-            raise BadProof(message)
+            raise BadProof(f"got {len(proof)} hashes from {old_size} to {new_size}, want fewer")
         if here & 1 or here == last:
             got_old, got_new = node_hash(value, got_old), node_hash(value, got_new)
             while here and not here & 1:
@@ -225,8 +209,7 @@ def _roots_of_consistency(
             got_new = node_hash(got_new, value)
         here, last = here >> 1, last >> 1
     if last != 0:
-        message = f"got {len(proof)} hashes from {old_size} to {new_size}, want more"
-        raise BadProof(message)
+        raise BadProof(f"got {len(proof)} hashes from {old_size} to {new_size}, want more")
     return got_old, got_new
 
 
@@ -240,12 +223,10 @@ def check_range(
     _check_shape([root, *proof, *leaves], size=size)
     end = first + len(leaves)
     if not leaves or type(first) is not int or not 0 <= first < end <= size:
-        message = f"got {len(leaves)} leaves from {shown(first)} on, want at least one, all below {size}"
-        raise BadProof(message)
+        raise BadProof(f"got {len(leaves)} leaves from {shown(first)} on, want at least one, all below {size}")
     want = sum(1 for _ in _spans_outside(first, end, size=size))
     if len(proof) != want:
-        message = f"got {len(proof)} hashes for leaves {first} to {end} of {size}, want {want}"
-        raise BadProof(message)
+        raise BadProof(f"got {len(proof)} hashes for leaves {first} to {end} of {size}, want {want}")
     own, outside = as_nodes(leaves), iter(proof)
 
     def go(lo: int, hi: int) -> NodeHash:

@@ -25,11 +25,9 @@ def parse_base64(text: str) -> bytes:
     try:
         value = b64decode(text, validate=True)
     except ValueError as error:
-        message = f"got {shown(text)}, want padded standard base64"
-        raise Malformed(message) from error
+        raise Malformed(f"got {shown(text)}, want padded standard base64") from error
     if render_base64(value) != text:
-        message = f"got {shown(text)}, want base64 without stray bits"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(text)}, want base64 without stray bits")
     return value
 
 
@@ -46,8 +44,7 @@ def parse_base64_hash(text: str) -> NodeHash:
 def parse_decimal(text: str) -> int:
     """A number from 0 to 2^63 - 1 in ASCII digits without a leading zero."""
     if not DECIMAL.fullmatch(text) or int(text) >= SIZE_LIMIT_LEAVES:
-        message = f"got {shown(text)}, want a decimal from 0 to 2^63 - 1 without leading zeros"
-        raise Malformed(message)
+        raise Malformed(f"got {shown(text)}, want a decimal from 0 to 2^63 - 1 without leading zeros")
     return int(text)
 
 
@@ -56,10 +53,8 @@ def parse_utf8(data: bytes) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        message = f"got a byte {data[error.start]:#04x} at {error.start}, want valid UTF-8"
-        raise Malformed(message) from error
+        raise Malformed(f"got a byte {data[error.start]:#04x} at {error.start}, want valid UTF-8") from error
     found = CONTROL.search(text)
     if found:
-        message = f"got the character {shown(found.group())}, want none but newlines below U+0020"
-        raise Malformed(message)
+        raise Malformed(f"got the character {shown(found.group())}, want none but newlines below U+0020")
     return text

@@ -55,8 +55,7 @@ class Tile:
 
     def __post_init__(self) -> None:
         if not 0 <= self.level < TILE_LEVEL_LIMIT:
-            message = f"got tile level {shown(self.level)}, want 0 to {TILE_LEVEL_LIMIT - 1}"
-            raise Malformed(message)
+            raise Malformed(f"got tile level {shown(self.level)}, want 0 to {TILE_LEVEL_LIMIT - 1}")
         _check_place(self.index, self.width)
 
 
@@ -73,11 +72,9 @@ class Bundle:
 
 def _check_place(index: int, width: int) -> None:
     if not 0 <= index < SIZE_LIMIT_LEAVES:
-        message = f"got index {shown(index)}, want 0 to 2^63 - 1"
-        raise Malformed(message)
+        raise Malformed(f"got index {shown(index)}, want 0 to 2^63 - 1")
     if not 1 <= width <= TILE_WIDTH:
-        message = f"got width {shown(width)}, want 1 to {TILE_WIDTH}"
-        raise Malformed(message)
+        raise Malformed(f"got width {shown(width)}, want 1 to {TILE_WIDTH}")
 
 
 def render_tile_path(tile: Tile) -> str:
@@ -117,8 +114,7 @@ def parse_bundle_path(path: str) -> Bundle:
 def _match(grammar: re.Pattern[str], path: str) -> re.Match[str]:
     found = grammar.fullmatch(path) if len(path) <= PATH_MAX_CHARS else None
     if found is None:
-        message = f"got path {shown(path)}, want tile/<level or entries>/<index>[.p/<width>]"
-        raise Malformed(message)
+        raise Malformed(f"got path {shown(path)}, want tile/<level or entries>/<index>[.p/<width>]")
     return found
 
 
@@ -130,8 +126,7 @@ def _place_of(found: re.Match[str]) -> tuple[int, int]:
 def _check_spelling(path: str, want: str) -> None:
     # `.p/256` and superfluous groups of zeros pass the grammar, and only these.
     if path != want:
-        message = f"got path {shown(path)}, want {want}"
-        raise Malformed(message)
+        raise Malformed(f"got path {shown(path)}, want {want}")
 
 
 def width_at(level: int, size: int) -> int:
@@ -170,7 +165,7 @@ def tiles_of(size: int) -> Iterator[Tile]:
 
 
 def new_tiles(old: int, new: int) -> Iterator[Tile]:
-    """The tiles that the tree of size `new` has and that of size `old` had not: the ones filled, and those that grew."""
+    """The tiles of the tree of size `new` that the one of size `old` had not: those filled, and those that grew."""
     check_size(old)
     check_size(new)
     before = full_tile_counts(old) + (0,) * level_count(new)
@@ -188,11 +183,10 @@ def new_bundles(old: int, new: int) -> Iterator[Bundle]:
 
 
 def check_tile_of(tile: Tile, size: int) -> None:
-    """Raise Malformed unless all hashes of `tile` exist in the tree of `size`: never ask for others, never serve them."""
+    """Raise Malformed unless the tree of `size` has all hashes of `tile`: never ask for others, never serve them."""
     check_size(size)
     if tile.index * TILE_WIDTH + tile.width > size >> (TILE_HEIGHT * tile.level):
-        message = f"got {render_tile_path(tile)}, want a tile of a tree of size {size}"
-        raise Malformed(message)
+        raise Malformed(f"got {render_tile_path(tile)}, want a tile of a tree of size {size}")
 
 
 def check_bundle_of(bundle: Bundle, size: int) -> None:
@@ -216,8 +210,9 @@ def locate(subtree: Subtree, size: int) -> TileSlice:
     count = 1 << height
     available = (size >> (TILE_HEIGHT * level)) - index * TILE_WIDTH
     if start + count > available:
-        message = f"got the subtree at level {subtree.level}, index {subtree.index}, want one of a tree of size {size}"
-        raise Malformed(message)
+        raise Malformed(
+            f"got the subtree at level {subtree.level}, index {subtree.index}, want one of a tree of size {size}"
+        )
     return TileSlice(tile=Tile(level, index, min(available, TILE_WIDTH)), start=start, count=count)
 
 
@@ -226,9 +221,7 @@ def tiles_for(subtrees: Sequence[Subtree], size: int) -> tuple[Tile, ...]:
     return tuple(dict.fromkeys(locate(subtree, size).tile for subtree in subtrees))
 
 
-def subtree_hashes(
-    subtrees: Sequence[Subtree], size: int, *, contents: Mapping[Tile, bytes]
-) -> tuple[NodeHash, ...]:
+def subtree_hashes(subtrees: Sequence[Subtree], size: int, *, contents: Mapping[Tile, bytes]) -> tuple[NodeHash, ...]:
     """The root of each subtree out of the tiles that `tiles_for` named: what `proof.Read` has to return."""
     return tuple(hash_of_slice(contents[place.tile], place) for place in (locate(one, size) for one in subtrees))
 
@@ -252,8 +245,7 @@ def render_tile(hashes: Sequence[NodeHash]) -> bytes:
 
 def _check_tile_length(content: bytes, width: int) -> None:
     if not 1 <= width <= TILE_WIDTH or len(content) != width * HASH_BYTES:
-        message = f"got {len(content)} bytes for a tile of width {width}, want {HASH_BYTES} a hash"
-        raise Malformed(message)
+        raise Malformed(f"got {len(content)} bytes for a tile of width {width}, want {HASH_BYTES} a hash")
 
 
 def _hashes(content: bytes, start: int, *, count: int) -> list[NodeHash]:
@@ -264,8 +256,7 @@ def _hashes(content: bytes, start: int, *, count: int) -> list[NodeHash]:
 def check_entry(entry: bytes) -> None:
     """Raise Malformed unless `entry` has 1 to 65,535 bytes. An empty leaf says nothing and is never made."""
     if not 1 <= len(entry) <= ENTRY_MAX_BYTES:
-        message = f"got an entry of {len(entry)} bytes, want 1 to {ENTRY_MAX_BYTES}"
-        raise Malformed(message)
+        raise Malformed(f"got an entry of {len(entry)} bytes, want 1 to {ENTRY_MAX_BYTES}")
 
 
 def render_bundle(entries: Sequence[bytes]) -> bytes:
@@ -277,21 +268,20 @@ def render_bundle(entries: Sequence[bytes]) -> bytes:
 def parse_bundle(content: bytes, width: int) -> tuple[bytes, ...]:
     """The entries of a bundle of exactly this width."""
     if not 1 <= width <= TILE_WIDTH:
-        message = f"got width {shown(width)}, want 1 to {TILE_WIDTH}"
-        raise Malformed(message)
-    entries, at = [], 0
+        raise Malformed(f"got width {shown(width)}, want 1 to {TILE_WIDTH}")
+    entries: list[bytes] = []
+    at = 0
     for _ in range(width):
         start = at + _LENGTH.size
         if start > len(content):
-            message = f"got a bundle that ends at byte {len(content)} in entry {len(entries)}, want {width} entries"
-            raise Malformed(message)
+            raise Malformed(
+                f"got a bundle that ends at byte {len(content)} in entry {len(entries)}, want {width} entries"
+            )
         at = start + _LENGTH.unpack_from(content, at)[0]
         entry = content[start:at]
         if at > len(content) or not entry:
-            message = f"got {len(entry)} bytes for entry {len(entries)}, want {max(1, at - start)}"
-            raise Malformed(message)
+            raise Malformed(f"got {len(entry)} bytes for entry {len(entries)}, want {max(1, at - start)}")
         entries.append(entry)
     if at != len(content):
-        message = f"got {len(content) - at} bytes after the last of {width} entries, want none"
-        raise Malformed(message)
+        raise Malformed(f"got {len(content) - at} bytes after the last of {width} entries, want none")
     return tuple(entries)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The right edge of a tree, and how it grows: all that is needed to append and to know the root.
+r"""The right edge of a tree, and how it grows: all that is needed to append and to know the root.
 
 The invariant: a `CompactRange` over the leaves [begin, end) holds the roots of its maximal complete subtrees, left to
 right, and nothing else; there is exactly one such list for a pair (begin, end).
 
     leaves  0 1 2 3 4 5 6        [0, 7)  ->  root of 0..3, root of 4..5, leaf 6
-            \\_____/ \\_/ |        levels      2             1             0      (the binary digits of 7)
+            \_____/ \_/ |        levels      2             1             0      (the binary digits of 7)
 
 A subtree is complete when it has 2^level leaves and starts at a multiple of that. Toward the right border the levels
 fall; a range that does not begin at 0 also has a left border, where they rise, and whose nodes are right children that
@@ -108,13 +108,11 @@ class CompactRange:
         check_size(begin)
         check_size(end)
         if begin > end:
-            message = f"got a range from {begin} to {end}, want it not to run backward"
-            raise Malformed(message)
+            raise Malformed(f"got a range from {begin} to {end}, want it not to run backward")
         rising, falling = _borders(begin, end)
         want = rising.bit_count() + falling.bit_count()
         if len(hashes) != want:
-            message = f"got {len(hashes)} hashes for the leaves {begin} to {end}, want {want}"
-            raise Malformed(message)
+            raise Malformed(f"got {len(hashes)} hashes for the leaves {begin} to {end}, want {want}")
         for value in hashes:
             check_hash(value)
         return cls(begin=TreeSize(begin), end=TreeSize(end), hashes=tuple(NodeHash(value) for value in hashes))
@@ -130,8 +128,7 @@ class CompactRange:
     def merge(self, right: "CompactRange") -> "CompactRange":
         """The range of both. `right` begins where this one ends; anything else is a defect of the caller."""
         if right.begin != self.end:
-            message = f"got a range that begins at {right.begin}, want {self.end}"
-            raise ValueError(message)
+            raise ValueError(f"got a range that begins at {right.begin}, want {self.end}")
         nodes: list[tuple[Subtree, NodeHash]] = []
         for place, value in (
             *zip(self.subtrees(), self.hashes, strict=True),
@@ -144,8 +141,7 @@ class CompactRange:
     def root(self) -> NodeHash:
         """The root of the tree of size `end`. Only a range from the first leaf has one."""
         if self.begin != 0:
-            message = f"got a range that begins at {self.begin}, want 0"
-            raise ValueError(message)
+            raise ValueError(f"got a range that begins at {self.begin}, want 0")
         return fold(self.hashes)
 
 

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`iap-authz serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from iap_authz.adapters.telemetry.jsonlog import start_logging
+from iap_authz.config import load_config
+from iap_authz.wiring import serve_sidecar
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _serve() -> None:
+    pass
+
+
+@app.command("sidecar")
+def sidecar(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The sidecar's YAML file.")],
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Answer Envoy's checks until SIGTERM. SIGHUP looks at all files at once."""
+    settings = load_config(config)
+    start_logging(log_level)
+    try:
+        uvloop.run(serve_sidecar(settings))
+    except OSError as error:
+        typer.echo(f"iap-authz: the journal failed and nothing more is allowed: {error}", err=True)
+        raise typer.Exit(3) from None

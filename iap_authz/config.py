@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a sidecar: one YAML file, read once into a frozen tree. The field docstrings are the manual.
+
+Relative paths are relative to the folder of the file. All faults are reported at once, each with line and column.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from iap_authz.errors import ConfigInvalid, shown
+from iap_authz.model.document import Faults, Section, parse_document
+
+ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
+"""Token algorithms and the key type each needs (RFC 7518 section 3.1)."""
+
+_MIB, _GIB, _TIB = 1024**2, 1024**3, 1024**4
+_ZERO, _MILLISECOND, _SECOND = timedelta(0), timedelta(milliseconds=1), timedelta(seconds=1)
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_ORIGIN = re.compile(r"[\x21-\x2a\x2c-\x7e]{1,200}", re.ASCII)
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerConfig:
+    """`identity.issuers[]`: an OpenID provider or another maker of JWTs."""
+
+    name: str
+    """Short name for facts, records and metrics."""
+    issuer: str
+    """The `iss` claim, exactly."""
+    audiences: tuple[str, ...]
+    """Accepted `aud` values; a token needs one of them."""
+    algorithms: tuple[str, ...]
+    """RS256, RS384, RS512 or ES256, ES384: one family."""
+    jwks_file: Path
+    """Key set (RFC 7517). Replaced live."""
+    max_stale: timedelta
+    """How long the last good key set is used after the file is gone or broken. Default 1h."""
+    skew: timedelta
+    """Tolerance for exp, nbf and iat. Default 30s, at most 5m."""
+    max_age: timedelta | None
+    """How old a token's claims may be (now - iat); needs iat. Default: no bound but exp."""
+    groups_claim: tuple[str, ...]
+    """Path of the groups claim. Default `groups`; `realm_access.roles` reads a nested one."""
+    claims: tuple[str, ...]
+    """Further scalar claims that policies may read as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """`device`: the inventory that client certificates are looked up in."""
+
+    inventory_file: Path
+    """JSON or YAML. Replaced live."""
+    max_inventory_age: timedelta
+    """Older inventories make device facts STALE. Default 1d."""
+    max_posture_age: timedelta
+    """Older posture makes a device's facts STALE. Default 1d."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationConfig:
+    """`location`: where requests come from."""
+
+    client_address: str
+    """`envoy`: what Envoy found out (x-envoy-external-address, else the peer). `peer`: the TCP peer. Default envoy."""
+    networks_file: Path | None
+    """Named networks. Replaced live."""
+    geography_file: Path | None
+    """A MaxMind-format database with countries. Replaced live."""
+    max_build_age: timedelta
+    """Older databases make location facts STALE. Default 45d."""
+    country_field: str
+    """`country` (where the address is used) or `registered_country`. Default country."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalConfig:
+    """`journal`: the writer's log on this machine's disk."""
+
+    directory: Path
+    """One folder per worker, on a local disk; made if missing."""
+    bound_bytes: int
+    """Most that the folder may hold. Full means 503 until there is room. Default 1 GiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarConfig:
+    """The whole file."""
+
+    listen: str
+    """`unix:/run/iap/authz-0.sock` (mode 0660) or `127.0.0.1:PORT`. TCP only on loopback: the check has no client authentication."""
+    log_origin: str
+    """Origin of the audit log that this writer belongs to; part of every signature. No spaces, no plus sign."""
+    workload: str
+    """Identity of this workload, for the WriterStarted record."""
+    instance: str
+    """Name of the pod or host, for the WriterStarted record."""
+    deadline: timedelta
+    """Time for one check, below Envoy's 200ms. Default 150ms."""
+    max_in_flight: int
+    """Checks at once; more are refused and counted. Default 1024."""
+    refresh_interval: timedelta
+    """How often files are looked at for changes. Default 1s."""
+    journal: JournalConfig
+    policies: tuple[Path, ...]
+    """Policy files; together one bundle. Replaced live."""
+    issuers: tuple[IssuerConfig, ...]
+    device: DeviceConfig | None
+    location: LocationConfig
+
+
+def parse_config(content: bytes, path: Path) -> SidecarConfig:
+    """Parse the file at `path` with this `content`. Raises ConfigInvalid with every fault."""
+    faults = Faults(str(path))
+    root = parse_document(content, faults)
+    faults.check(ConfigInvalid)
+    if root is None:
+        raise ConfigInvalid.of_file(path, "got nothing, want a sidecar configuration")
+    root.take_text("kind", choices=("Sidecar",))
+    config = SidecarConfig(
+        listen=_take_listen(root, path.parent),
+        log_origin=_take_matching(root, "log_origin", _ORIGIN, "a name without spaces and plus signs"),
+        workload=root.take_text("workload", "unnamed"),
+        instance=root.take_text("instance", "unnamed"),
+        deadline=root.take_duration("deadline", timedelta(milliseconds=150), least=10 * _MILLISECOND, most=_MINUTE),
+        max_in_flight=root.take_integer("max_in_flight", 1024, least=1, most=100_000),
+        refresh_interval=root.take_duration("refresh_interval", _SECOND, least=100 * _MILLISECOND, most=_HOUR),
+        journal=_take_journal(root, path.parent),
+        policies=_take_paths(root, "policies", path.parent),
+        issuers=_take_issuers(root, path.parent),
+        device=_take_device(root, path.parent),
+        location=_take_location(root, path.parent),
+    )
+    root.finish()
+    faults.check(ConfigInvalid)
+    return config
+
+
+def load_config(path: Path) -> SidecarConfig:
+    """Read and parse `path`. Raises ConfigInvalid, also where it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigInvalid.of_file(path, f"cannot be read: {error.strerror}") from None
+    return parse_config(content, path.absolute())
+
+
+def _take_matching(section: Section, key: str, pattern: re.Pattern[str], want: str) -> str:
+    text = section.take_text(key)
+    if text and not pattern.fullmatch(text):
+        section.fault(key, f"got {shown(text)}, want {want}")
+    return text
+
+
+def _take_paths(section: Section, key: str, folder: Path) -> tuple[Path, ...]:
+    texts = section.take_texts(key)
+    if section.has(key) and not texts:
+        section.fault(key, "got an empty list, want at least one file")
+    return tuple(folder / text for text in texts)
+
+
+def _take_path(section: Section, key: str, folder: Path) -> Path:
+    return folder / section.take_text(key)
+
+
+def _take_optional_path(section: Section, key: str, folder: Path) -> Path | None:
+    text = section.take_text(key, "")
+    return folder / text if text else None
+
+
+def _take_listen(root: Section, folder: Path) -> str:
+    text = root.take_text("listen")
+    if text.startswith("unix:"):
+        return f"unix:{folder / text.removeprefix('unix:')}"
+    host, _, port = text.rpartition(":")
+    try:
+        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        loopback = False
+    if text and not (loopback and port.isascii() and port.isdecimal() and int(port) <= 65_535):
+        root.fault("listen", f"got {shown(text)}, want unix:PATH or a loopback ADDRESS:PORT")
+    return text
+
+
+def _take_journal(root: Section, folder: Path) -> JournalConfig:
+    section = root.take_section("journal", required=True)
+    if section is None:
+        return JournalConfig(directory=folder, bound_bytes=_GIB)
+    journal = JournalConfig(
+        directory=_take_path(section, "directory", folder),
+        bound_bytes=section.take_size("bound", _GIB, least=_MIB, most=_TIB),
+    )
+    section.finish()
+    return journal
+
+
+def _take_issuers(root: Section, folder: Path) -> tuple[IssuerConfig, ...]:
+    identity = root.take_section("identity")
+    if identity is None:
+        return ()
+    issuers = tuple(_take_issuer(section, folder) for section in identity.take_sections("issuers", required=True))
+    identity.finish()
+    for field in ("name", "issuer"):
+        values = [getattr(issuer, field) for issuer in issuers]
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            identity.fault("issuers", f"got {field} {shown(value)} twice")
+    return issuers
+
+
+def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
+    issuer = IssuerConfig(
+        name=_take_matching(section, "name", _NAME, "lower-case letters, digits and hyphens"),
+        issuer=section.take_text("issuer"),
+        audiences=section.take_texts("audiences"),
+        algorithms=_take_algorithms(section),
+        jwks_file=_take_path(section, "jwks_file", folder),
+        max_stale=section.take_duration("max_stale", _HOUR, least=_ZERO, most=7 * _DAY),
+        skew=section.take_duration("skew", 30 * _SECOND, least=_ZERO, most=5 * _MINUTE),
+        max_age=_take_max_age(section),
+        groups_claim=tuple(section.take_text("groups_claim", "groups").split(".")),
+        claims=section.take_texts("claims", ()),
+    )
+    if section.has("audiences") and not all(issuer.audiences):
+        section.fault("audiences", "got an empty audience, want names")
+    if "email" in issuer.claims or "" in issuer.claims:
+        section.fault("claims", "got email or an empty name, want other claims (a verified email is identity.email)")
+    if not all(issuer.groups_claim):
+        section.fault("groups_claim", f"got {shown('.'.join(issuer.groups_claim))}, want names joined with dots")
+    if section.has("audiences") and not issuer.audiences:
+        section.fault("audiences", "got an empty list, want at least one audience")
+    section.finish()
+    return issuer
+
+
+def _take_max_age(section: Section) -> timedelta | None:
+    if not section.has("max_age"):
+        section.take_text("max_age", "")
+        return None
+    return section.take_duration("max_age", least=_SECOND, most=365 * _DAY)
+
+
+def _take_algorithms(section: Section) -> tuple[str, ...]:
+    algorithms: Sequence[str] = section.take_texts("algorithms")
+    unknown = sorted(set(algorithms) - ALGORITHM_FAMILIES.keys())
+    families = {ALGORITHM_FAMILIES[name] for name in algorithms if name in ALGORITHM_FAMILIES}
+    if unknown:
+        section.fault("algorithms", f"got {', '.join(map(shown, unknown))}, want some of {', '.join(ALGORITHM_FAMILIES)}")
+    elif section.has("algorithms") and len(families) != 1:
+        section.fault("algorithms", f"got {len(families)} key families, want algorithms of exactly one (RS... or ES...)")
+    return tuple(algorithms)
+
+
+def _take_device(root: Section, folder: Path) -> DeviceConfig | None:
+    section = root.take_section("device")
+    if section is None:
+        return None
+    device = DeviceConfig(
+        inventory_file=_take_path(section, "inventory_file", folder),
+        max_inventory_age=section.take_duration("max_inventory_age", _DAY, least=_SECOND, most=365 * _DAY),
+        max_posture_age=section.take_duration("max_posture_age", _DAY, least=_SECOND, most=365 * _DAY),
+    )
+    section.finish()
+    return device
+
+
+def _take_location(root: Section, folder: Path) -> LocationConfig:
+    section = root.take_section("location")
+    if section is None:
+        return LocationConfig(
+            client_address="envoy", networks_file=None, geography_file=None, max_build_age=45 * _DAY, country_field="country"
+        )
+    location = LocationConfig(
+        client_address=section.take_text("client_address", "envoy", choices=("envoy", "peer")),
+        networks_file=_take_optional_path(section, "networks_file", folder),
+        geography_file=_take_optional_path(section, "geography_file", folder),
+        max_build_age=section.take_duration("max_build_age", 45 * _DAY, least=_DAY, most=3650 * _DAY),
+        country_field=section.take_text("country_field", "country", choices=("country", "registered_country")),
+    )
+    section.finish()
+    return location

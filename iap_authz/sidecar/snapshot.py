@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Snapshot`: one generation of policy, keys and fact sources. Everything a check reads, read once, never changed.
+
+`establish` makes the Facts of one request: in memory, no network, no exception for anything a client can send. Caches
+live and die with the generation, so no answer outlives the sources it came from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from iap_authz._pb.iap.facts.v1 import facts_pb2
+from iap_authz.errors import MalformedRequest
+from iap_authz.facts.address import client_address
+from iap_authz.facts.device import Inventory, establish_device
+from iap_authz.facts.identity import Issuer, credential_of, establish_identity
+from iap_authz.facts.location import Geography, Networks, establish_location
+from iap_authz.facts.request import establish_request
+from iap_authz.model.reason import Reason
+from iap_authz.model.request import Request
+from iap_authz.policy.compile import Policy
+
+TOKENS_MAX = 10_000
+"""Verified tokens kept in a generation; the oldest leaves first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSettings:
+    """How device facts are judged."""
+
+    max_inventory_age: timedelta
+    max_posture_age: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationSettings:
+    """How location facts are judged."""
+
+    client_address: str
+    geography_configured: bool
+    max_build_age: timedelta
+    country_field: str
+
+
+@dataclass(slots=True)
+class TokenCache:
+    """Verified tokens by their whole text, each until the instant its verdict may change."""
+
+    _kept: dict[str, tuple[facts_pb2.Identity, datetime]] = field(default_factory=dict)
+
+    def get(self, credential: str, now: datetime) -> facts_pb2.Identity | None:
+        """The identity that `credential` proved, if that still stands at `now`. A fresh copy of its age is due."""
+        kept = self._kept.get(credential)
+        if kept is None:
+            return None
+        if now >= kept[1]:
+            del self._kept[credential]
+            return None
+        return kept[0]
+
+    def put(self, credential: str, identity: facts_pb2.Identity, good_until: datetime) -> None:
+        """Keep what `credential` proved until `good_until`."""
+        if len(self._kept) >= TOKENS_MAX:
+            del self._kept[next(iter(self._kept))]
+        self._kept[credential] = (identity, good_until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One generation. `inventory` and `geography` are None where the source is configured and unusable."""
+
+    policy: Policy
+    issuers: tuple[Issuer, ...]
+    device: DeviceSettings | None
+    inventory: Inventory | None
+    location: LocationSettings
+    networks: Networks
+    geography: Geography | None
+    tokens: TokenCache = field(default_factory=TokenCache)
+
+    def establish(self, request: Request, now: datetime) -> facts_pb2.Facts:
+        """Everything that is known of `request` at `now`, which is truncated to the second."""
+        second = now.replace(microsecond=0)
+        facts = facts_pb2.Facts()
+        facts.now.FromDatetime(second)
+        facts.request.CopyFrom(
+            establish_request(
+                request,
+                headers_read=self.policy.headers_read,
+                parameters_read=self.policy.query_parameters_read,
+                captures=self._captures(request),
+            )
+        )
+        self._establish_identity(facts, request, second)
+        facts.device.CopyFrom(self._device(request, second))
+        facts.location.CopyFrom(self._location(request, second))
+        return facts
+
+    def _captures(self, request: Request) -> Mapping[str, str]:
+        match = self.policy.find_route(request.method, request.host, request.segments)
+        return match.captures if match is not None else {}
+
+    def _establish_identity(self, facts: facts_pb2.Facts, request: Request, now: datetime) -> None:
+        credential = credential_of(request)
+        kept = self.tokens.get(credential, now) if credential is not None else None
+        if kept is not None:
+            facts.identity.CopyFrom(kept)
+            if kept.HasField("issued_at"):
+                facts.identity.age.FromTimedelta(now - kept.issued_at.ToDatetime(now.tzinfo))
+            return
+        established = establish_identity(request, self.issuers, now)
+        if credential is not None and established.good_until is not None:
+            self.tokens.put(credential, established.identity, established.good_until)
+        facts.identity.CopyFrom(established.identity)
+
+    def _device(self, request: Request, now: datetime) -> facts_pb2.Device:
+        if self.device is None:
+            return facts_pb2.Device(state=facts_pb2.ABSENT)
+        return establish_device(
+            request.certificate,
+            self.inventory,
+            now,
+            max_posture_age=self.device.max_posture_age,
+            max_inventory_age=self.device.max_inventory_age,
+        )
+
+    def _location(self, request: Request, now: datetime) -> facts_pb2.Location:
+        try:
+            address = client_address(request, source=self.location.client_address)
+        except MalformedRequest as error:
+            return facts_pb2.Location(state=facts_pb2.INVALID, problem=Reason(error.reason))
+        return establish_location(
+            address,
+            self.networks,
+            self.geography,
+            now,
+            geography_configured=self.location.geography_configured,
+            max_build_age=self.location.max_build_age,
+            country_field=self.location.country_field,
+        )

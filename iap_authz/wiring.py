@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only file that names concrete adapters: from a configuration to running parts."""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.internal import api_implementation
+
+from iap_authz import __version__
+from iap_authz.adapters.clock import SystemClock
+from iap_authz.adapters.envoy.server import CheckServer
+from iap_authz.adapters.facts.files import FileSource
+from iap_authz.adapters.facts.inventory_file import parse_inventory
+from iap_authz.adapters.facts.maxmind import MaxmindSource
+from iap_authz.adapters.facts.network_lists import parse_network_lists
+from iap_authz.adapters.facts.policy_files import PolicyFiles
+from iap_authz.adapters.journal.files import FileJournal
+from iap_authz.adapters.keys.memory import MemorySigner
+from iap_authz.config import IssuerConfig, SidecarConfig
+from iap_authz.errors import ConfigInvalid, SourceUnavailable
+from iap_authz.facts.device import Inventory
+from iap_authz.facts.issuer import Issuer
+from iap_authz.facts.keyset import KeySet, parse_jwks
+from iap_authz.facts.location import Geography, Networks
+from iap_authz.facts.signature import Algorithm
+from iap_authz.policy.compile import Policy
+from iap_authz.records.room import JournalBounds
+from iap_authz.records.started import render_started
+from iap_authz.sidecar.check import Check
+from iap_authz.sidecar.refresh import Refresher, Slot
+from iap_authz.sidecar.refusals import RefusalCounter
+from iap_authz.sidecar.service import Measures, Sidecar
+from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
+
+STOP_GRACE_SECONDS = 5.0
+"""Time for checks in flight when the process is asked to end; each has a deadline far below it."""
+
+FILE_MAX_STALE_SECONDS = 3_600.0
+"""How long the last good inventory, network list or database is used after its file is gone or broken."""
+
+_log = logging.getLogger("iap_authz.serve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """The sources of one sidecar. None: not configured."""
+
+    policy: Slot[Policy]
+    keys: Mapping[str, Slot[KeySet]]
+    inventory: Slot[Inventory] | None
+    networks: Slot[Networks] | None
+    geography: Slot[Geography] | None
+
+    def all(self) -> list[Slot[object]]:
+        """Every slot, the policy last: its rules meet facts that are there."""
+        optional = (self.inventory, self.networks, self.geography)
+        return [*self.keys.values(), *(slot for slot in optional if slot is not None), self.policy]  # type: ignore[list-item]
+
+
+def make_slots(config: SidecarConfig) -> Slots:
+    """The sources that `config` names, nothing loaded yet."""
+    location = config.location
+    return Slots(
+        policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None),
+        keys={
+            issuer.name: Slot(
+                FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content)),
+                max_stale_seconds=issuer.max_stale.total_seconds(),
+            )
+            for issuer in config.issuers
+        },
+        inventory=Slot(
+            FileSource("inventory", config.device.inventory_file, parse_inventory),
+            max_stale_seconds=FILE_MAX_STALE_SECONDS,
+        )
+        if config.device is not None
+        else None,
+        networks=Slot(
+            FileSource("networks", location.networks_file, parse_network_lists), max_stale_seconds=FILE_MAX_STALE_SECONDS
+        )
+        if location.networks_file is not None
+        else None,
+        geography=Slot(
+            MaxmindSource("geography", location.geography_file), max_stale_seconds=FILE_MAX_STALE_SECONDS
+        )
+        if location.geography_file is not None
+        else None,
+    )
+
+
+def load_slots(slots: Slots, monotonic: float) -> None:
+    """Load everything once. Raises Invalid or Malformed for a bad file; a missing one stays empty, but for the policy."""
+    for slot in slots.all():
+        try:
+            slot.load(monotonic)
+        except SourceUnavailable as error:
+            if slot is slots.policy:
+                raise
+            _log.error("a source is missing; facts of it are errors until it is there", extra={"problem": str(error)})
+
+
+def _issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
+    return Issuer(
+        name=config.name,
+        issuer=config.issuer,
+        audiences=frozenset(config.audiences),
+        algorithms=frozenset(Algorithm(name) for name in config.algorithms),
+        keys=keys,
+        skew=config.skew,
+        max_age=config.max_age,
+        groups_claim=config.groups_claim,
+        claims=config.claims,
+    )
+
+
+def build_snapshot(
+    config: SidecarConfig, slots: Slots, monotonic: float, *, previous: Snapshot | None = None
+) -> Snapshot:
+    """One generation from what the slots hold now. Verified tokens are kept while the issuers are the same."""
+    policy = slots.policy.value(monotonic)
+    if policy is None:
+        raise SourceUnavailable("got no policy, want one before the first check")
+    issuers = tuple(_issuer(issuer, slots.keys[issuer.name].value(monotonic)) for issuer in config.issuers)
+    same_issuers = previous is not None and previous.issuers == issuers
+    location = config.location
+    networks = slots.networks.value(monotonic) if slots.networks is not None else Networks()
+    geography = slots.geography.value(monotonic) if slots.geography is not None else None
+    return Snapshot(
+        policy=policy,
+        issuers=issuers,
+        device=DeviceSettings(
+            max_inventory_age=config.device.max_inventory_age, max_posture_age=config.device.max_posture_age
+        )
+        if config.device is not None
+        else None,
+        inventory=slots.inventory.value(monotonic) if slots.inventory is not None else None,
+        location=LocationSettings(
+            client_address=location.client_address,
+            geography_configured=location.geography_file is not None or networks is None,
+            max_build_age=location.max_build_age,
+            country_field=location.country_field,
+        ),
+        networks=networks if networks is not None else Networks(),
+        geography=geography if networks is not None else None,
+        tokens=previous.tokens if previous is not None and same_issuers else TokenCache(),
+    )
+
+
+def check_runtime() -> None:
+    """Refuse to run on protobuf's pure-Python implementation: it is slow enough to miss every deadline."""
+    if api_implementation.Type() != "upb":
+        raise ConfigInvalid.of_file("protobuf", f"got the {api_implementation.Type()} implementation, want upb")
+
+
+class SidecarProcess:
+    """Everything of one sidecar in one process, in the order it starts; it ends backwards."""
+
+    def __init__(self, config: SidecarConfig) -> None:
+        """Load every source and open the journal. Raises Invalid, Malformed, SourceUnavailable or OSError."""
+        check_runtime()
+        self._config = config
+        self._signer = MemorySigner()
+        self._slots = make_slots(config)
+        monotonic = SystemClock().monotonic
+        load_slots(self._slots, monotonic())
+        self._bounds = JournalBounds(bound_bytes=config.journal.bound_bytes)
+        self._journal = FileJournal.open(
+            config.journal.directory, origin=config.log_origin, signer=self._signer, bounds=self._bounds
+        )
+        self._clock = SystemClock(floor=self._journal.predecessor_time)
+        self._refusals = RefusalCounter(self._journal, self._clock)
+        self._sidecar = self._make_sidecar()
+        self._stopping = asyncio.Event()
+        self._cause = "stopped"
+
+    def stop(self, cause: str) -> None:
+        """End `serve`: checks in flight are answered, what is left is recorded."""
+        self._cause = cause
+        self._stopping.set()
+
+    async def serve(self, started: Callable[[int], None] = lambda _: None) -> None:
+        """Run until `stop`. `started` gets the TCP port (0 for a socket) once checks are answered.
+
+        Raises OSError when the journal fails: the process must end then (PROTOCOL rule W4).
+        """
+        server = self._make_server()
+        refresher = Refresher(
+            self._slots.all(),
+            interval_seconds=self._config.refresh_interval.total_seconds(),
+            monotonic=self._clock.monotonic,
+            changed=self._sidecar.renew,
+        )
+        self._take_signals(refresher)
+        try:
+            await self._sidecar.start()
+            started(await server.start())
+            await server.set_ready(ready=True)
+            gc.collect()
+            gc.freeze()
+            await self._run_until_stopped(refresher)
+        finally:
+            await server.stop(STOP_GRACE_SECONDS)
+            await self._sidecar.stop(self._cause)
+
+    async def _run_until_stopped(self, refresher: Refresher) -> None:
+        """The first of stop, a failed journal and a defect ends all."""
+        tasks = [asyncio.create_task(work) for work in (self._stopping.wait(), self._sidecar.run(), refresher.run())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take_signals(self, refresher: Refresher) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop, "sigterm")
+        loop.add_signal_handler(signal.SIGINT, self.stop, "sigint")
+        loop.add_signal_handler(signal.SIGHUP, refresher.wake)
+
+    def _make_server(self) -> CheckServer:
+        check = Check(
+            snapshot=self._sidecar.snapshot,
+            journal=self._journal,
+            clock=self._clock,
+            refusals=self._refusals,
+            max_in_flight=self._config.max_in_flight,
+        )
+        return CheckServer(
+            check,
+            address=self._config.listen,
+            monotonic=self._clock.monotonic,
+            deadline_seconds=self._config.deadline.total_seconds(),
+        )
+
+    def _make_sidecar(self) -> Sidecar:
+        body = render_started(
+            self._config.log_origin,
+            self._signer.public_key,
+            sign=self._signer.sign,
+            workload=self._config.workload,
+            instance=self._config.instance,
+            version=__version__,
+            predecessor=self._journal.predecessor,
+        )
+        return Sidecar(
+            journal=self._journal,
+            clock=self._clock,
+            refusals=self._refusals,
+            started=body,
+            build=lambda previous: build_snapshot(
+                self._config, self._slots, self._clock.monotonic(), previous=previous
+            ),
+            measure=self._measure,
+        )
+
+    def _measure(self) -> Measures:
+        now = self._clock.monotonic()
+        return Measures(
+            journal_bytes=self._journal.used_bytes,
+            journal_bound_bytes=self._bounds.bound_bytes,
+            source_ages={slot.name: slot.age_seconds(now) for slot in self._slots.all()},
+        )
+
+
+async def serve_sidecar(config: SidecarConfig, started: Callable[[int], None] = lambda _: None) -> None:
+    """Serve `config` until SIGTERM or SIGINT. Raises like SidecarProcess."""
+    await SidecarProcess(config).serve(started)
