@@ -74,9 +74,8 @@ clean: ## Remove what make has made
 venv: $(STAMP)
 
 $(STAMP): requirements-dev.lock pyproject.toml
-	@test -n '$(PYTHON)' || { echo 'iap-authz needs Python 3.11, 3.12 or 3.13, and none was found: name one with PYTHON=' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else \
-		f"iap-authz needs Python 3.11, 3.12 or 3.13, got {v[0]}.{v[1]}: name another one with PYTHON=")'
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+		echo 'iap-authz needs Python 3.11, 3.12 or 3.13, got $(or $(shell $(PYTHON) --version 2>&1),nothing): name one with PYTHON=' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .

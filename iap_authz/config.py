@@ -20,6 +20,7 @@ ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "
 _MIB, _GIB, _TIB = 1024**2, 1024**3, 1024**4
 _ZERO, _MILLISECOND, _SECOND = timedelta(0), timedelta(milliseconds=1), timedelta(seconds=1)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_PORT_MAX = 65_535
 _ORIGIN = re.compile(r"[\x21-\x2a\x2c-\x7e]{1,200}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
@@ -47,7 +48,7 @@ class IssuerConfig:
     groups_claim: tuple[str, ...]
     """Path of the groups claim. Default `groups`; `realm_access.roles` reads a nested one."""
     claims: tuple[str, ...]
-    """Further scalar claims that policies may read as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
+    """Further scalar claims for policies, as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ class SidecarConfig:
     """The whole file."""
 
     listen: str
-    """`unix:/run/iap/authz-0.sock` (mode 0660) or `127.0.0.1:PORT`. TCP only on loopback: the check has no client authentication."""
+    """`unix:/run/iap/authz-0.sock` (mode 0660) or `127.0.0.1:PORT`. TCP on loopback only: a check proves no client."""
     log_origin: str
     """Origin of the audit log that this writer belongs to; part of every signature. No spaces, no plus sign."""
     workload: str
@@ -182,7 +183,7 @@ def _take_listen(root: Section, folder: Path) -> str:
         loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         loopback = False
-    if text and not (loopback and port.isascii() and port.isdecimal() and int(port) <= 65_535):
+    if text and not (loopback and port.isascii() and port.isdecimal() and int(port) <= _PORT_MAX):
         root.fault("listen", f"got {shown(text)}, want unix:PATH or a loopback ADDRESS:PORT")
     return text
 
@@ -249,9 +250,13 @@ def _take_algorithms(section: Section) -> tuple[str, ...]:
     unknown = sorted(set(algorithms) - ALGORITHM_FAMILIES.keys())
     families = {ALGORITHM_FAMILIES[name] for name in algorithms if name in ALGORITHM_FAMILIES}
     if unknown:
-        section.fault("algorithms", f"got {', '.join(map(shown, unknown))}, want some of {', '.join(ALGORITHM_FAMILIES)}")
+        section.fault(
+            "algorithms", f"got {', '.join(map(shown, unknown))}, want some of {', '.join(ALGORITHM_FAMILIES)}"
+        )
     elif section.has("algorithms") and len(families) != 1:
-        section.fault("algorithms", f"got {len(families)} key families, want algorithms of exactly one (RS... or ES...)")
+        section.fault(
+            "algorithms", f"got {len(families)} key families, want algorithms of exactly one (RS... or ES...)"
+        )
     return tuple(algorithms)
 
 
@@ -272,7 +277,11 @@ def _take_location(root: Section, folder: Path) -> LocationConfig:
     section = root.take_section("location")
     if section is None:
         return LocationConfig(
-            client_address="envoy", networks_file=None, geography_file=None, max_build_age=45 * _DAY, country_field="country"
+            client_address="envoy",
+            networks_file=None,
+            geography_file=None,
+            max_build_age=45 * _DAY,
+            country_field="country",
         )
     location = LocationConfig(
         client_address=section.take_text("client_address", "envoy", choices=("envoy", "peer")),

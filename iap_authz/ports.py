@@ -45,8 +45,8 @@ class Signer(Protocol):
 class Appended:
     """A record that has its place in the writer's log.
 
-    `durable` is done when the record and a signed checkpoint over it have been fsynced; it fails with
-    OSError only after a write or fsync error, right before the process ends. Cancelling a waiter must not cancel it: shield.
+    `durable` is done when the record and a signed checkpoint over it have been fsynced; it fails with OSError only
+    after a write or fsync error, right before the process ends. Whoever waits for it must not cancel it.
     """
 
     audit_id: AuditId

@@ -7,6 +7,8 @@ import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf.internal import api_implementation
 
@@ -14,9 +16,9 @@ from iap_authz import __version__
 from iap_authz.adapters.clock import SystemClock
 from iap_authz.adapters.envoy.server import CheckServer
 from iap_authz.adapters.facts.files import FileSource
-from iap_authz.adapters.facts.inventory_file import parse_inventory
+from iap_authz.adapters.facts.inventory_file import inventory_source
 from iap_authz.adapters.facts.maxmind import MaxmindSource
-from iap_authz.adapters.facts.network_lists import parse_network_lists
+from iap_authz.adapters.facts.network_lists import network_lists_source
 from iap_authz.adapters.facts.policy_files import PolicyFiles
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
@@ -27,8 +29,9 @@ from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.facts.signature import Algorithm
-from iap_authz.policy.compile import Policy
-from iap_authz.records.room import JournalBounds
+from iap_authz.policy.compiled import Policy
+from iap_authz.ports import FactSource
+from iap_authz.records.room import MIB, SEGMENT_BYTES, JournalBounds
 from iap_authz.records.started import render_started
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refresh import Refresher, Slot
@@ -41,6 +44,8 @@ STOP_GRACE_SECONDS = 5.0
 
 FILE_MAX_STALE_SECONDS = 3_600.0
 """How long the last good inventory, network list or database is used after its file is gone or broken."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("iap_authz.serve")
 
@@ -66,34 +71,24 @@ def make_slots(config: SidecarConfig) -> Slots:
     location = config.location
     return Slots(
         policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None),
-        keys={
-            issuer.name: Slot(
-                FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content)),
-                max_stale_seconds=issuer.max_stale.total_seconds(),
-            )
-            for issuer in config.issuers
-        },
-        inventory=Slot(
-            FileSource("inventory", config.device.inventory_file, parse_inventory),
-            max_stale_seconds=FILE_MAX_STALE_SECONDS,
-        )
-        if config.device is not None
-        else None,
-        networks=Slot(
-            FileSource("networks", location.networks_file, parse_network_lists), max_stale_seconds=FILE_MAX_STALE_SECONDS
-        )
-        if location.networks_file is not None
-        else None,
-        geography=Slot(
-            MaxmindSource("geography", location.geography_file), max_stale_seconds=FILE_MAX_STALE_SECONDS
-        )
-        if location.geography_file is not None
-        else None,
+        keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
+        inventory=_file_slot(inventory_source, "inventory", config.device and config.device.inventory_file),
+        networks=_file_slot(network_lists_source, "networks", location.networks_file),
+        geography=_file_slot(MaxmindSource, "geography", location.geography_file),
     )
 
 
+def _keys_slot(issuer: IssuerConfig) -> Slot[KeySet]:
+    source = FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content))
+    return Slot(source, max_stale_seconds=issuer.max_stale.total_seconds())
+
+
+def _file_slot(make: Callable[[str, Path], FactSource[T]], name: str, path: Path | None) -> Slot[T] | None:
+    return Slot(make(name, path), max_stale_seconds=FILE_MAX_STALE_SECONDS) if path is not None else None
+
+
 def load_slots(slots: Slots, monotonic: float) -> None:
-    """Load everything once. Raises Invalid or Malformed for a bad file; a missing one stays empty, but for the policy."""
+    """Load everything once. Raises Invalid or Malformed for a bad file; a missing one, but the policy, stays empty."""
     for slot in slots.all():
         try:
             slot.load(monotonic)
@@ -150,6 +145,15 @@ def build_snapshot(
     )
 
 
+def journal_bounds(bound_bytes: int) -> JournalBounds:
+    """The parts of a journal of `bound_bytes`: the usual reserve and segments, smaller in a small one."""
+    return JournalBounds(
+        bound_bytes=bound_bytes,
+        reserve_bytes=min(8 * MIB, bound_bytes // 8),
+        segment_bytes=min(SEGMENT_BYTES, bound_bytes // 4),
+    )
+
+
 def check_runtime() -> None:
     """Refuse to run on protobuf's pure-Python implementation: it is slow enough to miss every deadline."""
     if api_implementation.Type() != "upb":
@@ -167,7 +171,7 @@ class SidecarProcess:
         self._slots = make_slots(config)
         monotonic = SystemClock().monotonic
         load_slots(self._slots, monotonic())
-        self._bounds = JournalBounds(bound_bytes=config.journal.bound_bytes)
+        self._bounds = journal_bounds(config.journal.bound_bytes)
         self._journal = FileJournal.open(
             config.journal.directory, origin=config.log_origin, signer=self._signer, bounds=self._bounds
         )

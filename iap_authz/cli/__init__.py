@@ -32,7 +32,11 @@ def _show_version(*, asked: bool) -> None:
 def _root(
     *,
     version: bool = typer.Option(
-        False, "--version", callback=lambda asked: _show_version(asked=asked), is_eager=True, help="Print the version."
+        default=False,
+        param_decls=["--version"],
+        callback=_show_version,
+        is_eager=True,
+        help="Print the version.",
     ),
 ) -> None:
     pass

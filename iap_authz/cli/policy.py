@@ -9,7 +9,7 @@ import typer
 
 from iap_authz.errors import PolicyInvalid
 from iap_authz.policy.compile import load_policy
-from iap_authz.policy.parse import SourceFile
+from iap_authz.policy.source import SourceFile
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -21,7 +21,9 @@ def _policy() -> None:
 
 @app.command("check")
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Policy files; together one bundle.", exists=True, dir_okay=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help="Policy files; together one bundle.", exists=True, dir_okay=False)
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:

@@ -60,7 +60,7 @@ def establish_request(
     _add_connection(facts, request)
     if problem is not None:
         facts.state = facts_pb2.INVALID
-        facts.problem = problem
+        facts.problem = problem.value
         facts.raw_path = _recorded(request.raw_path)
     facts.empty.extend(name for name in _MAPS if not getattr(facts, name))
     return facts

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from iap_authz.model.ids import PolicyDigest
 from iap_authz.model.reason import Durability, Reason, Verdict
 
+NO_POLICY = PolicyDigest(b"")
+"""The digest of a decision that no policy took part in."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
@@ -35,14 +38,14 @@ class Decision:
     set_headers: Mapping[str, str] = field(default_factory=dict)
     remove_headers: tuple[str, ...] = ()
     asks: Mapping[str, str] = field(default_factory=dict)
-    policy_digest: PolicyDigest = PolicyDigest(b"")
+    policy_digest: PolicyDigest = NO_POLICY
 
 
-def undecided(reason: Reason, policy_digest: PolicyDigest = PolicyDigest(b"")) -> Decision:
+def undecided(reason: Reason, policy_digest: PolicyDigest = NO_POLICY) -> Decision:
     """The refusal of a service that cannot decide or cannot keep the record."""
     return Decision(verdict=Verdict.UNDECIDED, reason=reason, policy_digest=policy_digest)
 
 
-def denied(reason: Reason, policy_digest: PolicyDigest = PolicyDigest(b"")) -> Decision:
+def denied(reason: Reason, policy_digest: PolicyDigest = NO_POLICY) -> Decision:
     """The refusal of what is malformed or forged."""
     return Decision(verdict=Verdict.DENY, reason=reason, policy_digest=policy_digest)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.tokens import AliasToken, AnchorToken, TagToken
+from ruamel.yaml.tokens import AliasToken, AnchorToken, TagToken, Token
 
 from iap_authz.errors import Fault, Invalid, shown
 
@@ -41,7 +41,7 @@ class Faults:
     file: str
     found: list[Fault] = field(default_factory=list)
 
-    def add(self, node: Node | None, path: str, message: str) -> None:
+    def add(self, node: Node | Token | None, path: str, message: str) -> None:
         """Note one fault at `node` (None: the file as a whole) about the field `path`."""
         line, column = (node.start_mark.line + 1, node.start_mark.column + 1) if node is not None else (0, 0)
         self.found.append(Fault(file=self.file, line=line, column=column, field=path, message=message))
@@ -57,25 +57,22 @@ def parse_document(content: bytes, faults: Faults) -> "Section | None":
     if len(content) > DOCUMENT_MAX_BYTES:
         faults.add(None, "", f"got {len(content)} bytes, want at most {DOCUMENT_MAX_BYTES}")
         return None
+    node = None
     try:
         text = content.decode("utf-8")
         _refuse_indirection(text, faults)
-        if faults.found:
-            return None
-        node = YAML(typ="safe", pure=True).compose(text)
+        node = YAML(typ="safe", pure=True).compose(text) if not faults.found else None
     except UnicodeDecodeError as error:
         faults.add(None, "", f"got a byte that is not UTF-8 at offset {error.start}, want UTF-8")
-        return None
     except MarkedYAMLError as error:
         faults.add(None, "", _describe(error))
-        return None
     except (YAMLError, RecursionError) as error:
         faults.add(None, "", f"not YAML: {shown(str(error))}")
-        return None
-    if not isinstance(node, MappingNode):
+    if isinstance(node, MappingNode):
+        return Section(node, "", faults)
+    if not faults.found:
         faults.add(node, "", f"got {_kind(node)}, want a mapping")
-        return None
-    return Section(node, "", faults)
+    return None
 
 
 def _describe(error: MarkedYAMLError) -> str:
@@ -323,7 +320,7 @@ def _is_null(node: ScalarNode) -> bool:
 def _is_text(node: ScalarNode) -> bool:
     """A plain scalar that YAML would read as a number, boolean or null is not text: the operator must quote it."""
     tag = getattr(node.tag, "trval", node.tag) if not isinstance(node.tag, str) else node.tag
-    return bool(node.style) or str(tag).endswith(":str")
+    return bool(node.style) or str(tag).endswith((":str", ":timestamp"))  # YAML 1.2 has no times; they are text
 
 
 def render_duration(value: timedelta) -> str:

@@ -37,6 +37,7 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
 _QUERY_CHARACTERS = re.compile(r"[\x21-\x7e]*", re.ASCII)
 _PORT_MAX = 65_535
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +105,8 @@ def _parse_segment(raw: str) -> str:
     """One segment, decoded once; the checks are ordered so that each trick has one reason."""
     if "\\" in raw:
         raise MalformedRequest(Reason.PATH_NOT_NORMAL, f"got segment {shown(raw)} with a backslash")
-    if ";" in raw:
-        raise MalformedRequest(Reason.PATH_PARAMETERS, f"got segment {shown(raw)} with path parameters")
-    if raw.count("%") != len(_ESCAPE.findall(raw)):
-        raise MalformedRequest(Reason.MALFORMED_PATH, f"got segment {shown(raw)} with a broken percent escape")
-    try:
-        text = _decode_once(raw)
-    except UnicodeDecodeError:
-        raise MalformedRequest(
-            Reason.PATH_NOT_ASCII, f"got segment {shown(raw)}, want UTF-8 behind its escapes"
-        ) from None
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in text):
+    text = _decode_once(raw)
+    if any(unicodedata.category(character) in _INVISIBLE for character in text):
         raise MalformedRequest(Reason.PATH_CONTROL, f"got segment {shown(raw)} with a control character")
     if text in (".", ".."):
         raise MalformedRequest(Reason.PATH_NOT_NORMAL, f"got dot segment {shown(raw)}")
@@ -130,10 +122,17 @@ def _parse_segment(raw: str) -> str:
 
 
 def _decode_once(raw: str) -> str:
+    """Behind the percent escapes, UTF-8."""
     if "%" not in raw:
         return raw
+    if raw.count("%") != len(_ESCAPE.findall(raw)):
+        raise MalformedRequest(Reason.MALFORMED_PATH, f"got segment {shown(raw)} with a broken percent escape")
     decoded = re.sub(rb"%[0-9A-Fa-f]{2}", lambda match: bytes((int(match[0][1:], 16),)), raw.encode("ascii"))
-    return decoded.decode("utf-8")
+    try:
+        return decoded.decode("utf-8")
+    except UnicodeDecodeError:
+        message = f"got segment {shown(raw)}, want UTF-8 behind its escapes"
+        raise MalformedRequest(Reason.PATH_NOT_ASCII, message) from None
 
 
 def _check_unfolded(raw: str, text: str) -> None:

@@ -23,7 +23,7 @@ from iap_authz.errors import Malformed
 from iap_authz.model.document import DOCUMENT_MAX_BYTES, DOCUMENT_MAX_DEPTH, Faults, Section
 from iap_authz.model.ids import PolicyDigest
 from iap_authz.model.reason import Durability
-from iap_authz.policy.parse import Reading, bundle_of, check_readings, read_policy
+from iap_authz.policy.parse import Reading, bundle_of, check_readings, note_names_used_twice, read_policy
 from iap_authz.policy.source import BundleSource, MatchSource, PolicySource, RouteSource, RuleSource
 
 _KIND = "PolicyBundle"
@@ -85,17 +85,31 @@ def _render_rule(rule: RuleSource) -> dict[str, Any]:
     return document
 
 
-def parse_canonical(canonical: bytes) -> BundleSource:
-    """Parse what `render_canonical` gave. Raises `Malformed` for any other bytes, `PolicyInvalid` for wrong content."""
+def read_canonical(canonical: bytes) -> list[Reading]:
+    """Read canonical bytes without judging their content: that is for `check_readings`, after compiling.
+
+    Raises `Malformed` for what is not a bundle at all.
+    """
     if len(canonical) > DOCUMENT_MAX_BYTES:
         raise Malformed(f"got {len(canonical)} bytes, want at most {DOCUMENT_MAX_BYTES}")
     try:
         document = json.loads(canonical.decode("utf-8"))
     except (ValueError, RecursionError):
         raise Malformed("got bytes that are not JSON in UTF-8, want a canonical policy bundle") from None
-    if not isinstance(document, dict) or document.get("kind") != _KIND or not isinstance(document.get("policies"), list):
+    if (
+        not isinstance(document, dict)
+        or document.get("kind") != _KIND
+        or not isinstance(document.get("policies"), list)
+    ):
         raise Malformed(f"got another document, want one of kind {_KIND} with a list of policies")
     readings = [_read(item) for item in document["policies"]]
+    note_names_used_twice(readings)
+    return readings
+
+
+def parse_canonical(canonical: bytes) -> BundleSource:
+    """Parse what `render_canonical` gave. Raises `Malformed` for any other bytes, `PolicyInvalid` for wrong content."""
+    readings = read_canonical(canonical)
     check_readings(readings)
     source = bundle_of(readings)
     if render_canonical(source) != canonical:

@@ -16,19 +16,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cel.expr.syntax_pb2 import Expr
 from cel_expr_python import cel
 
 from iap_authz.errors import shown
 from iap_authz.policy.environment import (
     FAMILIES,
-    Complaint,
     Compiled,
+    Complaint,
     NotCompiled,
     check_environment,
     compile_text,
     facts_environment,
 )
-from iap_authz.policy.reads import Expr, Read, Reads, collect_reads
+from iap_authz.policy.reads import Read, Reads, collect_reads
 
 CONDITION_MAX_CHARS = 4_096
 """Longer than any condition that can be reviewed; bounds what one costs to compile."""
@@ -119,7 +120,9 @@ def _expand(text: str, compiled: Compiled, levels: Mapping[str, Checked]) -> str
                 raise NotCompiled([Complaint(offset=offset, message=f"got {name} in an unusual place, want it plain")])
             edits[offset, offset] = "facts."
         elif name.startswith("level."):
-            edits[_span_of_level(text, offset, name)] = f"({levels.get(name.removeprefix('level.'), NOTHING).expanded}\n)"
+            edits[_span_of_level(text, offset, name)] = (
+                f"({levels.get(name.removeprefix('level.'), NOTHING).expanded}\n)"
+            )
     if len(text) + sum(map(len, edits.values())) > EXPANDED_MAX_CHARS:
         message = f"got more than {EXPANDED_MAX_CHARS} characters with levels put in, want less"
         raise NotCompiled([Complaint(offset=0, message=message)])

@@ -52,8 +52,14 @@ def parse_policies(files: Sequence[SourceFile]) -> BundleSource:
 
 
 def read_files(files: Sequence[SourceFile]) -> list[Reading]:
-    """Read what can be read of all files, and note where names that must be unique are not."""
+    """Read what can be read of all files."""
     readings = [_read_file(file) for file in files]
+    note_names_used_twice(readings)
+    return readings
+
+
+def note_names_used_twice(readings: Sequence[Reading]) -> None:
+    """Note where names that must be unique in the bundle are not: policies and routes."""
     policies: dict[str, str] = {}
     routes: dict[str, str] = {}
     for reading in readings:
@@ -62,7 +68,6 @@ def read_files(files: Sequence[SourceFile]) -> list[Reading]:
         _note_twice(reading, reading.policy.name, policies)
         for route in reading.policy.routes:
             _note_twice(reading, route.name, routes)
-    return readings
 
 
 def check_readings(readings: Sequence[Reading]) -> None:
@@ -94,7 +99,9 @@ def _note_twice(reading: Reading, name: Text, seen: dict[str, str]) -> None:
         return
     if name.value in seen:
         where = seen[name.value]
-        reading.faults.add(name.node, name.path, f"got {shown(name.value)} twice, want a unique name (first in {where})")
+        reading.faults.add(
+            name.node, name.path, f"got {shown(name.value)} twice, want a unique name (first in {where})"
+        )
         return
     seen[name.value] = f"{reading.faults.file}:{name.node.start_mark.line + 1}"
 
@@ -183,7 +190,8 @@ def _read_match(section: Section) -> MatchSource:
 def _take_placed(section: Section, key: str, *, required: bool = False) -> list[Text]:
     texts = section.take_placed_texts(key, required=required)
     if texts is None:
-        if key in section.keys() and not section.has(key) and not required:
+        given = section.keys()
+        if key in given and not section.has(key) and not required:
             section.fault(key, "got nothing, want a list, or no such key")
         return []
     if not texts:

@@ -29,6 +29,9 @@ PATH_MAX_SEGMENTS = 64
 HEADER_NAME_MAX_CHARS = 128
 """Longer than any registered field name."""
 
+PORT_MAX = 65_535
+"""Of the 16 bits of a TCP port."""
+
 REDIRECT_MAX_CHARS = 2_048
 """What every browser takes in a Location field."""
 
@@ -43,14 +46,48 @@ _NOT_IN_SEGMENT = re.compile(r"[%?#\\*{};\x00-\x1f\x7f]")
 _HEADER = re.compile(r"[!#$%&'*+.^`|~0-9a-z-]+", re.ASCII)
 _HEADER_REFUSED = re.compile(r"x-envoy-.*|x-iap-.*")
 _HEADERS_REFUSED = frozenset(
-    "connection content-length expect host http2-settings keep-alive proxy-authenticate proxy-authorization "
-    "proxy-connection te trailer transfer-encoding upgrade".split()
+    [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 """RFC 9110 7.6.1 and what frames or routes a message: never a policy's to set."""
 
 _CEL_RESERVED = frozenset(
-    "as break const continue else false for function if import in let loop namespace null package return true var "
-    "void while".split()
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "namespace",
+        "null",
+        "package",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
+    ]
 )
 """Words that CEL's grammar does not take as a name (langdef, "Syntax")."""
 
@@ -86,7 +123,7 @@ def parse_host(text: str) -> str:
     if text != text.lower():
         raise Malformed(f"got {shown(text)}, want lower case (did you mean {shown(text.lower())}?)")
     name, port = _split_port(text)
-    if port is not None and (not _PORT.fullmatch(port) or int(port) > 65_535):
+    if port is not None and (not _PORT.fullmatch(port) or int(port) > PORT_MAX):
         raise Malformed(f"got {shown(text)}, want a port from 1 to 65535 after the colon")
     if name.startswith("["):
         return _parse_ipv6(text, name)
@@ -131,7 +168,9 @@ def parse_path(text: Text) -> PathPattern:
         capture = _CAPTURE.fullmatch(part)
         if capture:
             captures.append((position, capture[1]))
-        segments.append(None if capture or part == "*" else _parse_segment(part, last=position == len(parts) - 1 and not rest))
+        segments.append(
+            None if capture or part == "*" else _parse_segment(part, last=position == len(parts) - 1 and not rest)
+        )
     if len({name for _, name in captures}) != len(captures):
         raise Malformed(f"got {shown(text.value)}, want each name in braces once")
     return PathPattern(text=text, segments=tuple(segments), captures=tuple(captures), rest=rest)
@@ -142,7 +181,9 @@ def _parse_segment(part: str, *, last: bool) -> str:
         raise Malformed("got ** before the end, want it as the last segment only")
     bad = _NOT_IN_SEGMENT.search(part)
     if bad:
-        raise Malformed(f"got {shown(bad[0])} in segment {shown(part)}, want decoded text, * or {{name}} as a whole segment, or **")
+        raise Malformed(
+            f"got {shown(bad[0])} in segment {shown(part)}, want decoded text, * or {{name}} as a whole segment, or **"
+        )
     if part in (".", "..") or (not part and not last):
         raise Malformed(f"got the segment {shown(part)}, want a path as it is after normalisation")
     return part

@@ -7,8 +7,8 @@ read p or m[k] *guarded*: the condition asks itself whether it is there.
 
 Invariant: every fact reaches a condition through a read found here. So a family is refused as a value
 (`[device].exists(d, d.managed)` would read unseen), maps are indexed only where they stand, and messages are not made.
-The same walk serves the operator's text (`device.managed`) and the text over `facts` (`facts.device.managed`); that both
-give the same reads is checked in `condition`.
+The same walk serves the operator's text (`device.managed`) and the text over `facts` (`facts.device.managed`); that
+both give the same reads is checked in `condition`.
 """
 
 import enum
@@ -17,15 +17,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cel.expr import checked_pb2, syntax_pb2
+from cel.expr import checked_pb2
+from cel.expr.syntax_pb2 import Expr
 from cel_expr_python import cel
 from google.protobuf.descriptor import FieldDescriptor
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import shown
 from iap_authz.policy.environment import FAMILIES, RESERVED, Complaint, NotCompiled, compile_text, facts_environment
-
-Expr = syntax_pb2.Expr
 
 _NEVER_READ = frozenset({"empty", "untrusted"})
 """`empty` is how a family says that a list is known to be empty; `untrusted` is what the client claims of itself."""
@@ -34,11 +33,21 @@ _PRUNED_MAPS = frozenset({"headers", "query_parameters"})
 """Maps of `request` that hold only what conditions name, so a condition must name it."""
 
 _TIME_ZONE_PARTS = frozenset(
-    "getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear getHours getMilliseconds getMinutes getMonth "
-    "getSeconds".split()
+    [
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getFullYear",
+        "getHours",
+        "getMilliseconds",
+        "getMinutes",
+        "getMonth",
+        "getSeconds",
+    ]
 )
 _FIXED_ZONE = re.compile(r"UTC|[+-]\d{2}:\d{2}", re.ASCII)
-_CONSTANTS_PROBED = {"duration": 'duration({})', "timestamp": 'timestamp({})', "matches": '"".matches({})'}
+_CONSTANTS_PROBED = {"duration": "duration({})", "timestamp": "timestamp({})", "matches": '"".matches({})'}
 """Functions whose literal argument CEL looks at only when it runs, and how to run them alone."""
 
 
@@ -112,7 +121,7 @@ def _is_map(family: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """What one text reads. `levels` are the levels it names; `iterates` says that it loops over what is not constant."""
+    """What one text reads. `levels` are those it names; `iterates`: it loops over what is not constant."""
 
     plain: frozenset[Read]
     guarded: frozenset[Read]
@@ -297,7 +306,7 @@ def _family(expr: Expr) -> str:
         return expr.ident_expr.name if expr.ident_expr.name in FAMILIES else ""
     operand = expr.select_expr.operand if kind == "select_expr" else None
     if operand is not None and operand.ident_expr.name == "facts":
-        return expr.select_expr.field
+        return str(expr.select_expr.field)
     return ""
 
 
@@ -305,7 +314,7 @@ def _text(expr: Expr) -> str | None:
     constant = expr.const_expr if expr.WhichOneof("expr_kind") == "const_expr" else None
     if constant is None or constant.WhichOneof("constant_kind") != "string_value":
         return None
-    return constant.string_value
+    return str(constant.string_value)
 
 
 def _children(expr: Expr) -> Iterator[Expr]:
@@ -328,7 +337,7 @@ def _is_constant(expr: Expr) -> bool:
     kind = expr.WhichOneof("expr_kind")
     if kind in ("list_expr", "struct_expr"):
         return all(_is_constant(child) for child in _children(expr))
-    return kind == "const_expr"
+    return bool(kind == "const_expr")
 
 
 def render_text(text: str) -> str:

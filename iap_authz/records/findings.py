@@ -70,8 +70,8 @@ class Place:
 class Inspection:
     """A writer's journal as far as it was verified: records `first` to `size`, under the note `checkpoint`.
 
-    `hashes` and `places` are those of these records, in order. `end` is where the last valid checkpoint ends: the name of
-    its segment and the offset in it; None if there is no checkpoint.
+    `hashes` and `places` are those of these records, in order. `end` is where the last valid checkpoint ends: the name
+    of its segment and the offset in it; None if there is no checkpoint.
     """
 
     writer: WriterId | None

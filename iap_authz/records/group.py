@@ -102,7 +102,9 @@ def _after_header(header: SegmentHeader, state: State) -> State:
     if state.next_segment is None:
         return _after_first_header(header, state)
     if (header.public_key, header.number) != (state.public_key, state.next_segment):
-        raise BadProof(f"got segment {header.number} of {header.writer.hex()}, want number {state.next_segment} of its own")
+        raise BadProof(
+            f"got segment {header.number} of {header.writer.hex()}, want number {state.next_segment} of its own"
+        )
     if (header.before, header.checkpoint) != (state.tree, state.checkpoint):
         raise BadProof(f"got a header for record {header.first}, want it to repeat the note at {state.tree.end}")
     return replace(state, next_segment=header.number + 1)
@@ -118,9 +120,7 @@ def _after_first_header(header: SegmentHeader, state: State) -> State:
     checkpoint = open_checkpoint(header.checkpoint, verifier)
     if (checkpoint.size, checkpoint.root) != (header.before.end, header.before.root()):
         raise BadProof(f"got a tree of {header.before.end} records, want that of the note at {checkpoint.size}")
-    return replace(
-        known, log_origin=log_origin, verifier=verifier, tree=header.before, checkpoint=header.checkpoint
-    )
+    return replace(known, log_origin=log_origin, verifier=verifier, tree=header.before, checkpoint=header.checkpoint)
 
 
 class _Group:

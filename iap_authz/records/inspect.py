@@ -1,45 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """A writer's whole journal, recomputed: every checksum, record, leaf, root, signature; and what is wrong, by the byte.
 
-The invariant: `Inspection.size` records are exactly those that the writer signed under `Inspection.checkpoint`, or a
+The invariant: the first `size` records are exactly those that the writer signed under the note `checkpoint`, or a
 finding says otherwise. One wrong byte anywhere is a finding that names it; its correction is believed where the tree and
 a signature of the writer confirm it.
 
 A frame that does not hold is either damage or the torn end of a write that nobody was told of (rule W3). It is damage
-if a valid checkpoint of this writer stands after it, or if one byte makes its own group hold. It is a torn end otherwise,
-and where that byte is a zero with only zeros after it: a write that lacked its last byte looks like nothing else.
+if a valid checkpoint of this writer stands after it, or if one byte makes its own group hold. Otherwise it is a torn
+end, also where that byte is a zero with only zeros after it: a write that lacked its last byte looks like nothing else.
 
 Journals whose first segments were trimmed are read from the header of the first one left. Segments are read one at a
 time, so a journal of any size can be inspected.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from iap_authz.errors import IapError
 from iap_authz.model.ids import Sequence as RecordSequence
-from iap_authz.model.ids import WriterId
 from iap_authz.records.findings import Finding, Inspection, Kind, Place
 from iap_authz.records.group import BEFORE_ALL, State, Step, Stop, read_step
-from iap_authz.records.journal_format import (
-    FRAME_HEAD_BYTES,
-    DamagedFrame,
-    FrameType,
-    parse_frame,
-    segment_name,
-)
+from iap_authz.records.journal_format import FRAME_HEAD_BYTES, DamagedFrame, FrameType, parse_frame
 from iap_authz.records.record import parse_time
 from iap_authz.records.repair import Change, apply_change, find_changes, find_stray
 from iap_authz.records.started import writer_id
 from iap_authz.tlog.checkpoint import open_checkpoint
 from iap_authz.tlog.hashing import LeafHash
 from iap_authz.tlog.note import NAME_MAX_BYTES, VerifierKey
-from google.protobuf.timestamp_pb2 import Timestamp
 
 REPAIRS_MAX = 64
 """Wrong bytes that are named in one segment before the rest of it is called damaged."""
 
+FINDINGS_MAX = 1_000
+"""Findings after which an inspection ends: by then the journal is not what it was, and a list helps nobody."""
+
 _MARKER = b"/writers/"
+_TYPE_BEFORE_PAYLOAD = 1
 
 
 def inspect_writer(segments: Iterable[tuple[str, bytes]], origin: str | None = None) -> Inspection:
@@ -59,7 +57,7 @@ def _with_last(segments: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, byt
     held: tuple[str, bytes] | None = None
     for name, segment in segments:
         if held is not None:
-            yield *held, not any(segment)
+            yield *held, not segment.strip(b"\0")
         held = name, segment
     if held is not None:
         yield *held, True
@@ -104,3 +102,130 @@ class _Walk:
             end=self._end,
             findings=tuple(self._findings),
         )
+
+    def _accept(self, step: Step, at: int) -> None:
+        if at == 0 and not self._hashes:
+            self._first = RecordSequence(step.state.tree.end)
+        self._state = step.state
+        self._hashes.extend(step.leaves)
+        self._places.extend(step.places)
+        for problem in step.problems:
+            self._find(Kind.INVALID, problem.offset, problem.message)
+        if step.leaves:
+            self._end = (self._name, step.end)
+
+    def _read_repaired(self, segment: bytes, at: int) -> tuple[Step | Stop, bytes]:
+        """The step at `at` and the segment it was read from: without the wrong bytes that were named on the way."""
+        stopped = at
+        for _ in range(REPAIRS_MAX):
+            try:
+                step = read_step(segment, at, name=self._name, state=self._state)
+            except DamagedFrame as damage:
+                stopped = damage.offset
+            else:
+                if isinstance(step, Step) or _is_unused(segment, step.offset):
+                    return step, segment
+                stopped = step.offset
+            change = self._explain(segment, at, stopped=stopped)
+            if change is None:
+                break
+            segment = apply_change(segment, change)
+        return Stop(offset=stopped, inside=True), segment
+
+    def _explain(self, segment: bytes, at: int, *, stopped: int) -> Change | None:
+        """The one wrong byte of the step at `at`, whose frame at `stopped` does not hold. It becomes a finding."""
+        stray = find_stray(segment, stopped) if stopped == at else None
+        if stray is not None:
+            self._find_change(Kind.STRAY, stray, "in the unused part")
+            return stray
+        changes = list(find_changes(segment, stopped))
+        for change in changes:
+            if self._confirms(apply_change(segment, change), at):
+                if self._lacks_only_its_end(segment, change):
+                    return None
+                self._find_change(Kind.FLIPPED, change, "confirmed by the checksum and a signed checkpoint")
+                return change
+        if len(changes) == 1 and self._is_damage(segment, stopped):
+            self._find_change(Kind.FLIPPED, changes[0], "confirmed by the checksum only")
+            return changes[0]
+        return None
+
+    def _confirms(self, repaired: bytes, at: int) -> bool:
+        try:
+            step = read_step(repaired, at, name=self._name, state=self._state)
+        except DamagedFrame:
+            return False
+        return isinstance(step, Step) and not step.problems
+
+    def _lacks_only_its_end(self, segment: bytes, change: Change) -> bool:
+        return self._is_last and change.got == 0 and _is_unused(segment, change.offset)
+
+    def _finish_segment(self, segment: bytes, at: int, *, stop: Stop) -> bool:
+        if not stop.inside and _is_unused(segment, at):
+            if at == 0 and not self._is_last:
+                self._find(Kind.DAMAGED, 0, "got an empty segment before another one, want a header")
+            return len(self._findings) < FINDINGS_MAX
+        if self._is_damage(segment, stop.offset):
+            size = self._state.tree.end
+            message = f"no single byte explains it; records from {size} on cannot be verified"
+            self._find(Kind.DAMAGED, stop.offset, message)
+        else:
+            message = f"{len(segment) - at} bytes after the last signed checkpoint, which were never acknowledged"
+            self._find(Kind.CUT, at, message)
+        return False
+
+    def _is_damage(self, segment: bytes, offset: int) -> bool:
+        """Whether something that was acknowledged stands after `offset`: a later segment, or a valid checkpoint."""
+        if not self._is_last:
+            return True
+        at = segment.find(_MARKER, offset)
+        while at >= 0:
+            if self._has_checkpoint(segment, at):
+                return True
+            at = segment.find(_MARKER, at + 1)
+        return False
+
+    def _has_checkpoint(self, segment: bytes, marker: int) -> bool:
+        """Whether the marker is in the first line of a note that this writer signed, in a frame of its own."""
+        for start in range(marker, max(marker - NAME_MAX_BYTES, FRAME_HEAD_BYTES) - 1, -1):
+            if segment[start - _TYPE_BEFORE_PAYLOAD] == FrameType.CHECKPOINT and self._is_signed(segment, start):
+                return True
+        return False
+
+    def _is_signed(self, segment: bytes, start: int) -> bool:
+        try:
+            frame = parse_frame(segment, start - FRAME_HEAD_BYTES)
+            if frame is None or self._state.public_key is None:
+                return frame is not None
+            name = frame.payload.partition(b"\n")[0].decode("utf-8", "replace")
+            open_checkpoint(frame.payload, VerifierKey(name=name, public_key=self._state.public_key))
+        except IapError:
+            return False
+        return True
+
+    def _find_change(self, kind: Kind, change: Change, message: str) -> None:
+        text = f"got {change.got:#04x}, want {change.want:#04x}; {message}"
+        self._findings.append(
+            Finding(
+                kind=kind,
+                segment=self._name,
+                offset=change.offset,
+                message=text,
+                got=change.got,
+                want=change.want,
+            )
+        )
+
+    def _find(self, kind: Kind, offset: int, message: str) -> None:
+        self._findings.append(Finding(kind=kind, segment=self._name, offset=offset, message=message))
+
+
+def _is_unused(segment: bytes, offset: int) -> bool:
+    return not segment[offset:].strip(b"\0")
+
+
+def _as_datetime(state: State) -> datetime | None:
+    if state.time == BEFORE_ALL:
+        return None
+    seconds, nanos = state.time
+    return parse_time(Timestamp(seconds=seconds, nanos=nanos))

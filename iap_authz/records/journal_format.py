@@ -141,14 +141,18 @@ def parse_frame(segment: bytes, offset: int) -> Frame | None:
         return None
     if len(segment) - offset < FRAME_HEAD_BYTES:
         if any(segment[offset:]):
-            raise DamagedFrame(offset, f"got {len(segment) - offset} bytes, want a frame of at least {FRAME_HEAD_BYTES + 1}")
+            raise DamagedFrame(
+                offset, f"got {len(segment) - offset} bytes, want a frame of at least {FRAME_HEAD_BYTES + 1}"
+            )
         return None
     length, crc, frame_type = _HEAD.unpack_from(segment, offset)
     if length == 0:
         return None
     end = offset + FRAME_HEAD_BYTES + length
     if length > PAYLOAD_MAX_BYTES or end > len(segment):
-        raise DamagedFrame(offset, f"got a payload of {length} bytes, want at most {PAYLOAD_MAX_BYTES}, inside the segment")
+        raise DamagedFrame(
+            offset, f"got a payload of {length} bytes, want at most {PAYLOAD_MAX_BYTES}, inside the segment"
+        )
     got = checksum(segment[offset + TYPE_AT : end])
     if got != crc:
         raise DamagedFrame(offset, f"got checksum {got:#010x}, want {crc:#010x}")

@@ -9,8 +9,8 @@ wrong byte is among them, wherever that byte is: in the length, the checksum, th
     payload    CRC is linear: the difference of the two checksums is that of the wrong byte alone, carried through the
                bytes after it. Walked back from the end, it is an entry of the CRC table exactly where the byte is.
 
-A few of them may be accidents (about one in a hundred damaged frames of 10 KiB has a second one), so the caller lets the
-tree and its signature decide. Nothing is repaired on disk here or anywhere: the change is what the operator is told.
+A few of them may be accidents (about one in a thousand damaged frames of 10 KiB has a second one), so the caller lets
+the tree and its signature decide. Nothing is repaired on disk here or anywhere: the change is what the operator is told.
 """
 
 from collections.abc import Iterator

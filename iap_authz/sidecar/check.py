@@ -3,9 +3,9 @@
 
     request -> snapshot.establish -> policy.evaluate -> record -> journal -> answer
 
-Every path leaves through `check`: allowed, refused, undecided, malformed, a defect of ours, cancelled. The record has
-its place in the journal before anything waits, so neither a deadline nor a vanished client can take it away. No ALLOW is
-answered before its record is durable; one that becomes durable too late is followed by an Outcome (rule R1).
+Every path leaves through `check`: allowed, refused, undecided, malformed, a defect of ours, cancelled. The record
+has its place in the journal before anything waits, so neither a deadline nor a vanished client can take it away. No
+ALLOW is answered before its record is durable; one that becomes durable too late is followed by an Outcome (rule R1).
 """
 
 import asyncio
@@ -107,7 +107,9 @@ class Check:
                 http_status=http_status(decision, wants=facts.request.wants),
             )
 
-        return self._journal.append_nowait(build, room=Room.ALLOW if decision.verdict is Verdict.ALLOW else Room.REFUSAL)
+        return self._journal.append_nowait(
+            build, room=Room.ALLOW if decision.verdict is Verdict.ALLOW else Room.REFUSAL
+        )
 
     def _counted(self, decision: Decision) -> Answer:
         """The answer of a refusal that gets no record of its own."""

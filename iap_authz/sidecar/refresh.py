@@ -7,6 +7,7 @@ for as long as no better one comes: a bad file never replaces a good one.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -93,10 +94,8 @@ class Refresher:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._interval_seconds)
-            except TimeoutError:
-                pass
             self._wake.clear()
             await self.look()
 

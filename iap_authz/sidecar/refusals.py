@@ -49,7 +49,9 @@ class RefusalCounter:
         """Write a record for each count. What finds no room stays counted."""
         for key in tuple(self._counts):
             try:
-                self._journal.append_nowait(lambda writer, sequence, key=key: self._build(writer, sequence, key), room=Room.RESERVE)
+                self._journal.append_nowait(
+                    lambda writer, sequence, key=key: self._build(writer, sequence, key), room=Room.RESERVE
+                )
             except JournalFull:
                 return
             del self._counts[key]

@@ -22,14 +22,11 @@ from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import JournalFull
 from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.policy.bundle import split_chunks
-from iap_authz.policy.compile import Policy
+from iap_authz.policy.compiled import Policy
 from iap_authz.ports import Appended, Clock, Journal, Room
 from iap_authz.records.record import new_record_id, service_record
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import Snapshot
-
-POLICY_CHUNK_BYTES = 49_152
-"""Bytes of a policy bundle in one PolicyChunk: with its envelope below the 65,535 of a leaf."""
 
 REFUSALS_INTERVAL_SECONDS = 1.0
 """How long a counted refusal waits for its record."""
@@ -129,11 +126,9 @@ class Sidecar:
             _log.error("no room for a heartbeat")
 
     def _append_policy(self, policy: Policy, *, previous: Policy | None) -> Appended:
-        chunks = split_chunks(policy.canonical, POLICY_CHUNK_BYTES)
+        chunks = split_chunks(policy.canonical)
         for index, chunk in enumerate(chunks):
-            self._append(
-                record_pb2.PolicyChunk(digest=policy.digest, index=index, count=len(chunks), bytes=chunk)
-            )
+            self._append(record_pb2.PolicyChunk(digest=policy.digest, index=index, count=len(chunks), bytes=chunk))
         return self._append(
             record_pb2.PolicyLoaded(
                 digest=policy.digest,

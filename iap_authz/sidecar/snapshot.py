@@ -13,12 +13,13 @@ from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import MalformedRequest
 from iap_authz.facts.address import client_address
 from iap_authz.facts.device import Inventory, establish_device
-from iap_authz.facts.identity import Issuer, credential_of, establish_identity
+from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
+from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
-from iap_authz.policy.compile import Policy
+from iap_authz.policy.compiled import Policy
 
 TOKENS_MAX = 10_000
 """Verified tokens kept in a generation; the oldest leaves first."""
@@ -49,7 +50,7 @@ class TokenCache:
     _kept: dict[str, tuple[facts_pb2.Identity, datetime]] = field(default_factory=dict)
 
     def get(self, credential: str, now: datetime) -> facts_pb2.Identity | None:
-        """The identity that `credential` proved, if that still stands at `now`. A fresh copy of its age is due."""
+        """The identity that `credential` proved, if that still stands at `now`; its age is of when it was kept."""
         kept = self._kept.get(credential)
         if kept is None:
             return None
@@ -105,10 +106,9 @@ class Snapshot:
         kept = self.tokens.get(credential, now) if credential is not None else None
         if kept is not None:
             facts.identity.CopyFrom(kept)
-            if kept.HasField("issued_at"):
-                facts.identity.age.FromTimedelta(now - kept.issued_at.ToDatetime(now.tzinfo))
+            stamp_age(facts.identity, now)
             return
-        established = establish_identity(request, self.issuers, now)
+        established = establish_identity(request, self.issuers, now=now)
         if credential is not None and established.good_until is not None:
             self.tokens.put(credential, established.identity, established.good_until)
         facts.identity.CopyFrom(established.identity)

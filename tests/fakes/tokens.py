@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from iap_authz.facts.identity import EstablishedIdentity
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.signature import Algorithm
+from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -212,3 +214,8 @@ def bearer(token: str) -> Request:
 def shows(*values: str, **others: Any) -> Request:
     """A request with these `authorization` headers."""
     return Request(headers={"authorization": values} if values else {}, **others)
+
+
+def problem_of(established: EstablishedIdentity) -> Reason:
+    """Why the identity is not PRESENT, as the enum of the model."""
+    return Reason(established.identity.problem)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole Envoy bootstraps, built from typed messages and rendered as YAML.
 
-Invariant: equal settings render equal bytes, and what is rendered is read by Envoy as the value that was built. Envoy's
-YAML reader takes plain `no`, `on` or `1e3` for what they look like, so every string that is not plainly a word is quoted.
+Invariant: equal settings render equal bytes, and Envoy reads what is rendered as the value that was built. Its YAML
+reader takes a plain `no` or `17` for what it looks like, so every string that is not plainly a word is quoted.
 Values that are protobuf's default are not written: `failure_mode_allow: false` does not show, and holds.
 
 Parts: `bootstrap_settings` (what may be chosen), `bootstrap_listeners`, `bootstrap_authz`, `bootstrap_clusters`.
@@ -10,7 +10,6 @@ Parts: `bootstrap_settings` (what may be chosen), `bootstrap_listeners`, `bootst
 
 import io
 import re
-from collections.abc import Callable
 from typing import Final
 
 import betterproto2
@@ -31,16 +30,13 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from iap_authz.adapters.envoy.bootstrap_clusters import build_clusters
 from iap_authz.adapters.envoy.bootstrap_listeners import build_listeners
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, check_settings, parse_endpoint, sidecar_settings
+from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, check_settings, parse_endpoint
 
 ADMIN_SOCKET_MODE: Final = 0o660
 """Owner and group: whoever can write to it can end Envoy, and read all of its configuration."""
 
 DOWNSTREAM_CONNECTIONS_MAX = 10_000
 """Envoy's advice for an edge is to have a limit; this one is a third of the descriptors a container usually has."""
-
-DEFAULTS: Final[dict[str, Callable[[], EdgeSettings]]] = {"edge": EdgeSettings, "sidecar": sidecar_settings}
-"""Each kind of Envoy, with the settings of the file in `envoy/` that has its name."""
 
 _RUNTIME = {
     # Read by the oauth2 filter alone, should somebody put one in front: its default cookies are AES-CBC.
@@ -51,7 +47,7 @@ _HEADER = """\
 # Envoy bootstrap, made by `iap-authz envoy render {kind}`. Change the settings, not the file.
 # envoy/README.md says what each setting is for. Defaults are not written: failure_mode_allow is false.
 """
-_PLAIN = re.compile(r"[A-Za-z/:*][A-Za-z0-9_./:()*-]*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*", re.ASCII)
 _NOT_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "inf", "nan", "infinity"})
 _LINE_WIDTH = 4096
 """No folding: a folded string is hard to search for."""
@@ -85,7 +81,7 @@ def render_bootstrap(settings: EdgeSettings, kind: str) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.representer.sort_base_mapping_type_on_output = False  # the order of the proto files
     yaml.width = _LINE_WIDTH
     stream = io.StringIO()
     yaml.dump(to_document(settings), stream)
@@ -106,7 +102,7 @@ class _Representer(SafeRepresenter):
     """Plain scalars for plain words and names only; everything else in double quotes."""
 
     def represent_string(self, text: str) -> ScalarNode:
-        plain = _PLAIN.fullmatch(text) and not text.endswith(":") and text.lower() not in _NOT_WORDS
+        plain = _PLAIN.fullmatch(text) and text.lower() not in _NOT_WORDS
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 

@@ -122,9 +122,9 @@ def build_listeners(settings: EdgeSettings) -> list[Listener]:
 def _build_main(settings: EdgeSettings) -> Listener:
     filters = []
     if settings.proxy_protocol:  # first: the header stands before the TLS handshake
-        filters.append(ListenerFilter(name="envoy.filters.listener.proxy_protocol", typed_config=Any.pack(ProxyProtocol())))
+        filters.append(_build_listener_filter("proxy_protocol", ProxyProtocol()))
     if settings.tls is not None:
-        filters.append(ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=Any.pack(TlsInspector())))
+        filters.append(_build_listener_filter("tls_inspector", TlsInspector()))
     manager = Filter(name=_HCM_NAME, typed_config=Any.pack(_build_manager(settings)))
     return Listener(
         name=settings.stat_prefix,
@@ -135,6 +135,10 @@ def _build_main(settings: EdgeSettings) -> Listener:
             FilterChain(filters=[manager], transport_socket=None if settings.tls is None else _build_tls(settings.tls))
         ],
     )
+
+
+def _build_listener_filter(name: str, config: ProxyProtocol | TlsInspector) -> ListenerFilter:
+    return ListenerFilter(name=f"envoy.filters.listener.{name}", typed_config=Any.pack(config))
 
 
 def _build_readiness(settings: EdgeSettings, port: int) -> Listener:
@@ -186,23 +190,16 @@ def _build_manager(settings: EdgeSettings) -> HttpConnectionManager:
         xff_num_trusted_hops=settings.trusted_hops,
         # Matches nobody. An empty list would make every private address an internal one, whose forged headers stay.
         internal_address_config=HttpConnectionManagerInternalAddressConfig(
-            unix_sockets=False, cidr_ranges=[CidrRange(address_prefix="0.0.0.0", prefix_len=32)]  # noqa: S104
+            unix_sockets=False,
+            cidr_ranges=[CidrRange(address_prefix="0.0.0.0", prefix_len=32)],  # noqa: S104
         ),
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         strip_any_host_port=True,
         strip_trailing_host_dot=True,
-        common_http_protocol_options=HttpProtocolOptions(
-            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST,
-            max_headers_count=HEADERS_MAX,
-            idle_timeout=_IDLE_TIMEOUT,
-        ),
-        http2_protocol_options=Http2ProtocolOptions(
-            max_concurrent_streams=_STREAMS_MAX,
-            initial_stream_window_size=_STREAM_WINDOW_BYTES,
-            initial_connection_window_size=_CONNECTION_WINDOW_BYTES,
-        ),
+        common_http_protocol_options=_build_http_options(),
+        http2_protocol_options=_build_http2_options(),
         request_headers_timeout=_REQUEST_HEADERS_TIMEOUT,
         stream_idle_timeout=_IDLE_TIMEOUT,
         preserve_external_request_id=False,  # x-request-id joins a check that was cancelled to its access log entry
@@ -216,6 +213,22 @@ def _build_manager(settings: EdgeSettings) -> HttpConnectionManager:
         local_reply_config=_build_local_reply(),
         route_config=_build_routes(settings),
         http_filters=[build_authz_filter(settings), _build_router()],
+    )
+
+
+def _build_http_options() -> HttpProtocolOptions:
+    return HttpProtocolOptions(
+        headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST,
+        max_headers_count=HEADERS_MAX,
+        idle_timeout=_IDLE_TIMEOUT,
+    )
+
+
+def _build_http2_options() -> Http2ProtocolOptions:
+    return Http2ProtocolOptions(
+        max_concurrent_streams=_STREAMS_MAX,
+        initial_stream_window_size=_STREAM_WINDOW_BYTES,
+        initial_connection_window_size=_CONNECTION_WINDOW_BYTES,
     )
 
 
@@ -255,7 +268,9 @@ def _build_local_reply() -> LocalReplyConfig:
 
 
 def _build_access_log() -> AccessLog:
-    service = GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=ACCESS_LOG_CLUSTER), timeout=timedelta(seconds=2))
+    service = GrpcService(
+        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=ACCESS_LOG_CLUSTER), timeout=timedelta(seconds=2)
+    )
     config = CommonGrpcAccessLogConfig(
         log_name="iap",
         transport_api_version=ApiVersion.V3,

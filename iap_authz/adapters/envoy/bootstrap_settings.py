@@ -128,7 +128,7 @@ class TcpAddress:
 
 
 def parse_endpoint(text: str) -> UnixAddress | TcpAddress:
-    """Parse `unix:/PATH`, `/PATH`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `NAME:PORT`. Raises ValueError with what is wrong."""
+    """Parse `unix:/PATH`, `/PATH`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `NAME:PORT`. Raises ValueError."""
     path = text.removeprefix(_UNIX_PREFIX)
     if path.startswith("/"):
         _check_socket_path(path)
@@ -213,22 +213,26 @@ def _host_faults(hosts: tuple[HostSettings, ...]) -> Iterator[tuple[str, str]]:
     if not hosts:
         yield "hosts", "got none, want at least one"
     for host in hosts:
-        for field, name in (("name", host.name), ("policy", host.policy)):
-            if not _NAME.fullmatch(name):
-                yield f"hosts.{field}", f"got {shown(name)}, want lower-case letters, digits and hyphens"
-        if host.name == NAME_UNKNOWN_HOST:
-            yield "hosts.name", f"got {shown(host.name)}, which is the name for hosts nobody named"
-        if not host.domains:
-            yield "hosts.domains", f"got none for {shown(host.name)}, want at least one"
-        for domain in host.domains:
-            if not _DOMAIN.fullmatch(domain):
-                yield "hosts.domains", f"got {shown(domain)}, want a lower-case domain without a port"
+        yield from _one_host_faults(host)
     for field, values in (
         ("hosts.name", [host.name for host in hosts]),
         ("hosts.domains", [domain for host in hosts for domain in host.domains]),
     ):
         for value in sorted({value for value in values if values.count(value) > 1}):
             yield field, f"got {shown(value)} twice"
+
+
+def _one_host_faults(host: HostSettings) -> Iterator[tuple[str, str]]:
+    for field, name in (("name", host.name), ("policy", host.policy)):
+        if not _NAME.fullmatch(name):
+            yield f"hosts.{field}", f"got {shown(name)}, want lower-case letters, digits and hyphens"
+    if host.name == NAME_UNKNOWN_HOST:
+        yield "hosts.name", f"got {shown(host.name)}, which is the name for hosts nobody named"
+    if not host.domains:
+        yield "hosts.domains", f"got none for {shown(host.name)}, want at least one"
+    for domain in host.domains:
+        if not _DOMAIN.fullmatch(domain):
+            yield "hosts.domains", f"got {shown(domain)}, want a lower-case domain without a port"
 
 
 def _parse_private(text: str) -> UnixAddress | TcpAddress:

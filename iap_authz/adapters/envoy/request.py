@@ -88,7 +88,7 @@ class _Reading:
             self.problem = reason
 
     def _raw_headers(self) -> Mapping[str, tuple[str, ...]]:
-        """`header_map`: every header on its own, as bytes; pseudo headers included and kept (they start with a colon)."""
+        """`header_map`: every header on its own, as bytes; pseudo headers (they start with a colon) included."""
         entries = self.http.header_map.headers
         if len(entries) > HEADERS_MAX:
             self._note(Reason.MALFORMED_HEADER)
@@ -135,7 +135,7 @@ class _Reading:
 
     def _metadata(self) -> Mapping[str, str]:
         """Text values of the route metadata namespaces that Envoy was told to send, as `<namespace>.<key>`."""
-        found = {}
+        found: dict[str, str] = {}
         for namespace, struct in self.attributes.route_metadata_context.filter_metadata.items():
             for key, value in struct.fields.items():
                 if value.WhichOneof("kind") == "string_value" and len(found) < ROUTE_METADATA_MAX:

@@ -64,7 +64,7 @@ def _allow(answer: Answer, request: Request) -> bytes:
     ok.headers_to_remove.extend(_forged(request, answer))
     ok.response_headers_to_add.append(audit_header)
     _add_metadata(response, answer)
-    return response.SerializeToString()
+    return bytes(response.SerializeToString())
 
 
 def _refuse(answer: Answer, request: Request) -> bytes:
@@ -84,7 +84,7 @@ def _refuse(answer: Answer, request: Request) -> bytes:
     }
     denied.headers.extend(_header(name, value) for name, value in headers.items() if value)
     _add_metadata(response, answer)
-    return response.SerializeToString()
+    return bytes(response.SerializeToString())
 
 
 def _grpc_code(status: int) -> int:

@@ -44,7 +44,9 @@ _OPTIONS = (
 class CheckServer:
     """Serves one `Checker` on one address until stopped."""
 
-    def __init__(self, checker: Checker, *, address: str, monotonic: Callable[[], float], deadline_seconds: float) -> None:
+    def __init__(
+        self, checker: Checker, *, address: str, monotonic: Callable[[], float], deadline_seconds: float
+    ) -> None:
         self._checker = checker
         self._address = address
         self._monotonic = monotonic
@@ -52,8 +54,10 @@ class CheckServer:
         self._lock: int | None = None
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
-        handler = grpc.unary_unary_rpc_method_handler(self._check)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": handler}),))
+        handlers: dict[str, "grpc.RpcMethodHandler[bytes, bytes]"] = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check)
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     async def start(self) -> int:
@@ -83,6 +87,9 @@ class CheckServer:
         """Say "not ready", let checks in flight end, take nothing new, release the address."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
+        self._release_socket()
+
+    def _release_socket(self) -> None:
         if self._lock is not None:
             with suppress(FileNotFoundError):
                 Path(self._address.removeprefix(UNIX_PREFIX)).unlink()
@@ -115,7 +122,9 @@ def _lock_socket(path: Path) -> int:
     try:
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigInvalid.of_file(str(path), f"cannot make the lock file beside the socket: {error.strerror}") from None
+        raise ConfigInvalid.of_file(
+            str(path), f"cannot make the lock file beside the socket: {error.strerror}"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):

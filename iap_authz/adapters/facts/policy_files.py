@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iap_authz.adapters.facts.files import FileSource
-from iap_authz.policy.compile import Policy, load_policy
-from iap_authz.policy.parse import SourceFile
+from iap_authz.policy.compile import load_policy
+from iap_authz.policy.compiled import Policy
+from iap_authz.policy.source import SourceFile
 
 
 class PolicyFiles:

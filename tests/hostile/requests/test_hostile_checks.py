@@ -37,7 +37,12 @@ def test_good_request_is_read_whole() -> None:
         context={"policy": "orders"},
     )
     assert request.problem is None
-    assert (request.method, request.host, request.path, request.query) == ("GET", "orders.example.com", "/api/orders", "x=1")
+    assert (request.method, request.host, request.path, request.query) == (
+        "GET",
+        "orders.example.com",
+        "/api/orders",
+        "x=1",
+    )
     assert request.segments == ("api", "orders")
     assert request.headers["cookie"] == ("a=1", "b=2")
     assert request.header("cookie") is None

@@ -5,6 +5,7 @@ The families are those of Project Wycheproof (RSA PKCS#1 1.5 and ECDSA in P1363 
 keys of the session, because only the private operation can put a wrong padding under a right signature.
 """
 
+import dataclasses
 import hashlib
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from tests.fakes.tokens import (
     issuer,
     jwk,
     key_set,
+    problem_of,
     raw_rsa,
     rsa_issuer,
     rsa_key,
@@ -46,7 +48,7 @@ SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 def refused_with(token: str, by: Issuer, reason: Reason) -> None:
     established = establish_identity(bearer(token), [by], now=NOW)
     assert established.identity.state == facts_pb2.INVALID
-    assert Reason(established.identity.problem) is reason
+    assert problem_of(established) is reason
 
 
 def good(by: Issuer, token: str) -> None:
@@ -178,7 +180,12 @@ def test_12_a_number_that_is_not_the_signature_is_refused(change: Callable[[byte
 
 
 ORDERS = {"ES256": CURVES["P-256"].order, "ES384": CURVES["P-384"].order}
-SPECIAL = {"0": lambda _: 0, "1": lambda _: 1, "n-1": lambda n: n - 1, "n": lambda n: n}  # fmt: skip
+SPECIAL: dict[str, Callable[[int], int]] = {
+    "0": lambda _: 0,
+    "1": lambda _: 1,
+    "n-1": lambda order: order - 1,
+    "n": lambda order: order,
+}
 
 
 def curve_key(alg: str) -> tuple[str, ec.EllipticCurvePrivateKey]:
@@ -274,3 +281,30 @@ def test_the_question_is_answered_for_each_algorithm_of_the_key_only() -> None:
     key = rsa_issuer().keys.by_kid["one"].public  # type: ignore[union-attr] # the issuer is made with keys
     with pytest.raises(BadSignature, match="want an algorithm of a RSA-2048 key"):
         check_signature(key, Algorithm.ES256, signing_input=b"x", signature=bytes(256))
+
+
+class Credulous:
+    """A library that takes every signature for good, as some have done with zeros (CVE-2022-21449)."""
+
+    def verify(self, msg: bytes, sig: bytes) -> bool:
+        del msg, sig
+        return True
+
+
+@pytest.mark.parametrize("kind", ["RSA", "P-256"])
+def test_12_and_15_length_and_range_do_not_depend_on_the_library(kind: str) -> None:
+    keys = key_set(jwk(rsa_key("one"))) if kind == "RSA" else key_set(jwk(ec_key("one")))
+    alg = Algorithm.RS256 if kind == "RSA" else Algorithm.ES256
+    key = dataclasses.replace(keys.keys[0].public, prepared={alg: Credulous()})
+    number_bytes = key.signature_bytes if kind == "RSA" else key.signature_bytes // 2
+    zero, one, end = (value.to_bytes(number_bytes, "big") for value in (0, 1, key.bound))
+    last = (key.bound - 1).to_bytes(number_bytes, "big")
+    right, wrong = ([one, last], [zero, end, one[1:], b"\0" + one]) if kind == "RSA" else (
+        [one + last, last + one],
+        [zero + one, one + zero, end + one, one + end, one[1:] + one, b"\0" + one + one],
+    )  # fmt: skip
+    for signature in right:
+        check_signature(key, alg, signing_input=b"x", signature=signature)
+    for signature in wrong:
+        with pytest.raises(BadSignature):
+            check_signature(key, alg, signing_input=b"x", signature=signature)

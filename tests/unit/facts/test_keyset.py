@@ -21,10 +21,12 @@ from tests.fakes.tokens import (
     bearer,
     ec_key,
     forge,
+    hmac_signer,
     issuer,
     jwk,
     jwks,
     key_set,
+    problem_of,
     rsa_key,
     uint,
 )
@@ -38,8 +40,8 @@ def short(**members: object) -> dict[str, object]:
     return jwk(ec_key("one"), kid="short", **members)
 
 
-def octets(secret: str = "AAAA") -> dict[str, object]:
-    return {"kty": "oct", "k": secret, "kid": "secret"}
+def octets(k: str = "AAAA") -> dict[str, object]:
+    return {"kty": "oct", "k": k, "kid": "secret"}
 
 
 def refusal(keys: KeySet, token: str) -> Reason | None:
@@ -47,7 +49,7 @@ def refusal(keys: KeySet, token: str) -> Reason | None:
     established = establish_identity(bearer(token), [issuer(keys)], now=NOW)
     if established.identity.state == facts_pb2.PRESENT:
         return None
-    return Reason(established.identity.problem)
+    return problem_of(established)
 
 
 def test_a_plain_set() -> None:
@@ -238,7 +240,11 @@ def test_78_a_mixed_set_serves_each_family() -> None:
 
 
 def test_80_a_published_secret_verifies_nothing() -> None:
-    assert refusal(key_set(octets(), one()), forge(alg="RS256", header={"kid": "secret"})) is Reason.ALG_KEY_MISMATCH
+    keys = key_set(octets(), one())
+    assert refusal(keys, forge(header={"kid": "secret"})) is Reason.UNKNOWN_KID
+    hmac = forge(header={"alg": "HS256", "kid": "secret"}, sign_it=hmac_signer(bytes(3)))
+    assert refusal(keys, hmac) is Reason.BAD_ALG
+    assert refusal(keys, forge()) is None
 
 
 @pytest.mark.parametrize(
@@ -261,7 +267,7 @@ def test_a_set_without_a_usable_key_is_no_keys() -> None:
     for keys in (None, key_set(), key_set(octets())):
         established = establish_identity(bearer(forge()), [issuer(keys)], now=NOW)
         assert established.identity.state == facts_pb2.ERROR
-        assert established.identity.problem == Reason.NO_KEYS
+        assert problem_of(established) is Reason.NO_KEYS
 
 
 def test_the_orders_of_the_curves_are_those_of_their_groups() -> None:

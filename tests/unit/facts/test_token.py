@@ -11,8 +11,8 @@ from iap_authz.errors import InvalidCredential, Malformed, SourceUnavailable
 from iap_authz.facts.encoding import (
     BadNumber,
     DuplicateName,
-    Number,
     NulCharacter,
+    Number,
     parse_base64url,
     parse_json_object,
     render_base64url,
@@ -74,11 +74,8 @@ def test_neither_the_token_nor_the_issuer_shows_its_content_in_a_traceback() -> 
 
 
 def test_the_largest_token_is_taken() -> None:
-    for size in range(5700, 5900):
-        text = forge(claims(pad="x" * size), sign_it=lambda _: bytes(256))
-        if len(text) == TOKEN_MAX_CHARS:
-            break
-    assert len(text) == TOKEN_MAX_CHARS
+    sizes = (forge(claims(pad="x" * size), sign_it=lambda _: bytes(256)) for size in range(5700, 5900))
+    text = next(each for each in sizes if len(each) == TOKEN_MAX_CHARS)
     assert parse_token(text).kid == "one"
 
 
@@ -178,7 +175,7 @@ class TestBase64url:
 
 class TestJson:
     def test_brackets_inside_strings_do_not_nest(self) -> None:
-        text = r'{"a": "[[[[{{{{\"[[[[", "b": "\\", "c": [[1]]}'.encode()
+        text = rb'{"a": "[[[[{{{{\"[[[[", "b": "\\", "c": [[1]]}'
         assert parse_json_object(text, max_depth=3)["a"] == '[[[[{{{{"[[[['
         with pytest.raises(Malformed, match="deeper than 2"):
             parse_json_object(text, max_depth=2)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table: one `Policy` and one `Facts` give one `Decision`.
+
+    before rules   request INVALID, then identity, device, location INVALID    DENY, with the family's own problem
+                   request neither PRESENT nor INVALID                         UNDECIDED internal_error
+                   no route                                                    DENY no_route
+
+    rows in order  any TRUE    else any UNKNOWN   else any ABSENT
+    deny           DENY        UNDECIDED          CHALLENGE if the identity is what is absent, else DENY
+    challenge      CHALLENGE   UNDECIDED          the same
+    allow          ALLOW       UNDECIDED          the same
+    nothing        DENY no_rule_matched
+
+Invariant: the verdict of a row does not depend on the order of its rules; the rule that is named is the first, in the
+order of the file, of those that decided. Only `is True` is TRUE: an error of CEL's is a truthy text.
+
+`evaluate` is total and reads nothing but its arguments: the same facts and policy give the same decision. The caller
+puts `find_route(...).captures` into `facts.request.captures`; without them a condition on a capture is ABSENT.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from cel_expr_python import cel
+
+from iap_authz._pb.iap.facts.v1 import facts_pb2
+from iap_authz.model.decision import Decision, Shadow, denied, undecided
+from iap_authz.model.reason import Reason, Verdict
+from iap_authz.policy.compiled import Condition, Policy, Route, Rule
+from iap_authz.policy.environment import facts_environment
+from iap_authz.policy.presence import Survey, survey, visible_facts
+
+HEADER_VALUE_MAX_CHARS = 4_096
+"""Well below what servers take for one field; a claim that long is a mistake or an attack."""
+
+_HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
+_REASON_IF_UNSAID = {
+    "request": Reason.MALFORMED_REQUEST,
+    "identity": Reason.BAD_SIGNATURE,
+    "device": Reason.BAD_CERTIFICATE,
+    "location": Reason.BAD_ADDRESS,
+}
+_ROWS = (
+    ("deny", Verdict.DENY, Reason.DENIED_BY_RULE),
+    ("challenge", Verdict.CHALLENGE, Reason.CHALLENGED_BY_RULE),
+    ("allow", Verdict.ALLOW, Reason.ALLOWED),
+)
+_PRECEDENCE = (Reason.NO_KEYS, Reason.SOURCE_ERROR, Reason.SOURCE_STALE)
+"""Which cause is told where a condition reads several broken families."""
+
+
+@dataclass(frozen=True, slots=True)
+class _True:
+    """The condition holds; for the text of a header, with its value."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _False:
+    """The condition does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """A source failed, or CEL did."""
+
+    reason: Reason
+    missing: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Absent:
+    """Something the condition needs was not shown. `identity`: because no identity was."""
+
+    missing: frozenset[str]
+    identity: bool
+
+
+_Answer = _True | _False | _Unknown | _Absent
+_TRUE, _FALSE = _True(), _False()
+_CEL_FAILED = _Unknown(Reason.CONDITION_ERROR, frozenset())
+
+
+def evaluate(policy: Policy, facts: facts_pb2.Facts) -> Decision:
+    """Decide one request."""
+    refusal = _refuse_before_rules(policy, facts)
+    if refusal is not None:
+        return refusal
+    request = facts.request
+    match = policy.find_route(request.method, request.host, request.segments)
+    if match is None:
+        return denied(Reason.NO_ROUTE, policy.digest)
+    route = match.route
+    asked = _Questions.about(route, facts)
+    decision = replace(
+        _decide(route, asked), route=route.name, durability=route.durability, policy_digest=policy.digest
+    )
+    if decision.verdict is Verdict.ALLOW and route.set_headers:
+        decision = _with_headers(decision, route, asked)
+    if route.shadow:
+        decision = replace(decision, shadow=tuple(_shadow(route, asked)))
+    return decision
+
+
+def _refuse_before_rules(policy: Policy, facts: facts_pb2.Facts) -> Decision | None:
+    for name, unsaid in _REASON_IF_UNSAID.items():
+        family = getattr(facts, name)
+        if family.state == facts_pb2.INVALID:
+            return denied(_problem(family.problem, unsaid), policy.digest)
+    if facts.request.state != facts_pb2.PRESENT:
+        return undecided(Reason.INTERNAL_ERROR, policy.digest)
+    return None
+
+
+def _problem(number: int, unsaid: Reason) -> Reason:
+    try:
+        reason = Reason(number)
+    except ValueError:
+        return unsaid
+    return unsaid if reason is Reason.ALLOWED else reason
+
+
+def _decide(route: Route, asked: "_Questions") -> Decision:
+    for row, verdict, reason in _ROWS:
+        decision = _decide_row(getattr(route, row), asked, Decision(verdict=verdict, reason=reason))
+        if decision is not None:
+            return decision
+    return Decision(verdict=Verdict.DENY, reason=Reason.NO_RULE_MATCHED)
+
+
+def _decide_row(rules: Sequence[Rule], asked: "_Questions", if_true: Decision) -> Decision | None:
+    """What the row decides, or None where it leaves the decision to the next. `if_true` is what a rule of it says."""
+    unknown: list[tuple[Rule, _Unknown]] = []
+    absent: list[tuple[Rule, _Absent]] = []
+    for rule in rules:
+        answer = asked.answer(rule.condition)
+        if isinstance(answer, _True):
+            return replace(if_true, rule=rule.id, asks=rule.asks)
+        if isinstance(answer, _Unknown):
+            unknown.append((rule, answer))
+        elif isinstance(answer, _Absent):
+            absent.append((rule, answer))
+    if unknown:
+        missing = frozenset().union(*(answer.missing for _, answer in unknown))
+        rule, first = unknown[0]
+        return Decision(verdict=Verdict.UNDECIDED, reason=first.reason, rule=rule.id, missing=tuple(sorted(missing)))
+    return _decide_absent(absent) if absent else None
+
+
+def _decide_absent(absent: Sequence[tuple[Rule, _Absent]]) -> Decision:
+    """Ask for an identity where that may help, else deny; the rule named is the first that explains it."""
+    missing = tuple(sorted(frozenset().union(*(answer.missing for _, answer in absent))))
+    for rule, answer in absent:
+        if answer.identity:
+            return Decision(verdict=Verdict.CHALLENGE, reason=Reason.IDENTITY_ABSENT, rule=rule.id, missing=missing)
+    return Decision(verdict=Verdict.DENY, reason=Reason.FACT_ABSENT, rule=absent[0][0].id, missing=missing)
+
+
+def _with_headers(decision: Decision, route: Route, asked: "_Questions") -> Decision:
+    """The same ALLOW with the headers of the route, or UNDECIDED where one cannot be told."""
+    headers: dict[str, str] = {}
+    removed: list[str] = []
+    for name, condition in route.set_headers:
+        answer = asked.text(condition)
+        # An empty value would not replace the client's own header at the proxy, so it counts as none.
+        if isinstance(answer, _Absent) or answer == _TRUE:
+            removed.append(name)
+        elif isinstance(answer, _True) and _is_header_value(answer.text):
+            headers[name] = answer.text
+        else:
+            missing = tuple(sorted(answer.missing)) if isinstance(answer, _Unknown) else ()
+            return replace(decision, verdict=Verdict.UNDECIDED, reason=Reason.CONDITION_ERROR, missing=missing, asks={})
+    return replace(decision, set_headers=headers, remove_headers=tuple(removed))
+
+
+def _is_header_value(text: str) -> bool:
+    return len(text) <= HEADER_VALUE_MAX_CHARS and _HEADER_VALUE.fullmatch(text) is not None
+
+
+def _shadow(route: Route, asked: "_Questions") -> list[Shadow]:
+    found: list[Shadow] = []
+    for rule in route.shadow:
+        answer = asked.answer(rule.condition)
+        verdict: Verdict | None = Verdict.UNDECIDED
+        if isinstance(answer, _True):
+            verdict = rule.verdict
+        elif isinstance(answer, _False):
+            verdict = None
+        found.append(Shadow(rule=rule.id, verdict=verdict))
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class _Questions:
+    """All that is asked about one request. The route's list expression is run at most once, when first needed."""
+
+    route: Route
+    known: Survey
+    facts: facts_pb2.Facts
+    _activation: cel.Activation | None = field(default=None, init=False)
+    _batch: list[object] | None = field(default=None, init=False)
+    _batch_was_run: bool = field(default=False, init=False)
+
+    @classmethod
+    def about(cls, route: Route, facts: facts_pb2.Facts) -> "_Questions":
+        known = survey(route, facts)
+        return cls(route=route, known=known, facts=visible_facts(route, facts, known.absent))
+
+    def answer(self, condition: Condition) -> _Answer:
+        """Whether a condition holds."""
+        blocked = self._blocked(condition)
+        if blocked is not None:
+            return blocked
+        value = self._from_batch(condition.slot)
+        if value is None:
+            value = self._run(condition.expression)
+        if value is True:
+            return _TRUE
+        return _FALSE if value is False else _CEL_FAILED
+
+    def text(self, condition: Condition) -> _Answer:
+        """The text of a header: `_True` with the text."""
+        blocked = self._blocked(condition)
+        if blocked is not None:
+            return blocked
+        value = self._run_text(condition.expression)
+        return _CEL_FAILED if value is None else _True(value)
+
+    def _blocked(self, condition: Condition) -> _Unknown | _Absent | None:
+        known = self.known
+        broken = [name for name in condition.families if name in known.broken] if known.broken else []
+        if broken:
+            causes = {known.broken[name] for name in broken}
+            reason = next(cause for cause in _PRECEDENCE if cause in causes)
+            return _Unknown(reason, frozenset(read.path for read in condition.sourced if read.family in broken))
+        unset = condition.needed & known.unset if known.unset else None
+        if unset:
+            identity = "identity" in known.absent and any(read.family == "identity" for read in unset)
+            return _Absent(frozenset(read.path for read in unset), identity)
+        return None
+
+    def _from_batch(self, slot: int) -> object | None:
+        """The answer of the list expression, or None where the condition must be asked alone."""
+        if not self._batch_was_run:
+            self._batch_was_run = True
+            values = self._run(self.route.batch) if self.route.batch is not None else None
+            self._batch = values if isinstance(values, list) else None
+        value = self._batch[slot] if self._batch is not None else None
+        return value if isinstance(value, bool) else None
+
+    def _evaluated(self, expression: cel.Expression) -> cel.Value | None:
+        """CEL's value, or None if it raised (an iteration budget, mostly). Nothing of ours is inside the `try`."""
+        try:
+            if self._activation is None:
+                self._activation = facts_environment().Activation({"facts": self.facts})
+            return expression.eval(self._activation)
+        except Exception:  # noqa: BLE001  whatever CEL raises, the condition is UNKNOWN
+            return None
+
+    def _run(self, expression: cel.Expression) -> object:
+        value = self._evaluated(expression)
+        return None if value is None else value.plain_value()
+
+    def _run_text(self, expression: cel.Expression) -> str | None:
+        """An error is a text too, so the type is asked first."""
+        value = self._evaluated(expression)
+        if value is None or value.type() != cel.Type.STRING:
+            return None
+        text = value.plain_value()
+        return text if isinstance(text, str) else None

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file: every fault is named with its place, all at once."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from iap_authz.config import load_config, parse_config
+from iap_authz.errors import ConfigInvalid
+
+FILE = Path("/etc/iap/sidecar.yaml")
+GOOD = """\
+kind: Sidecar
+listen: unix:authz.sock
+log_origin: audit.example.com/demo
+journal: {directory: journal}
+policies: [policy.yaml]
+identity:
+  issuers:
+  - {name: corp, issuer: "https://login.example.com/", audiences: [orders], algorithms: [ES256], jwks_file: jwks.json}
+"""
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(text.encode(), FILE)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_defaults_and_relative_paths() -> None:
+    config = parse_config(GOOD.encode(), FILE)
+    assert config.listen == "unix:/etc/iap/authz.sock"
+    assert config.journal.directory == Path("/etc/iap/journal")
+    assert config.journal.bound_bytes == 1024**3
+    assert config.deadline == timedelta(milliseconds=150)
+    assert config.issuers[0].skew == timedelta(seconds=30)
+    assert config.issuers[0].groups_claim == ("groups",)
+    assert config.issuers[0].max_age is None
+    assert config.device is None
+    assert config.location.client_address == "envoy"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("kind: Sidecar", "kind: Sidecart", "1:7: kind: got 'Sidecart', want one of Sidecar (did you mean Sidecar?)"),
+        (
+            "unix:authz.sock",
+            "0.0.0.0:9001",
+            "2:9: listen: got '0.0.0.0:9001', want unix:PATH or a loopback ADDRESS:PORT",
+        ),
+        (
+            "unix:authz.sock",
+            "127.0.0.1:٩",
+            "2:9: listen: got '127.0.0.1:\\u0669', want unix:PATH or a loopback ADDRESS:PORT",
+        ),
+        ("audit.example.com/demo", "a b", "3:13: log_origin: got 'a b', want a name without spaces and plus signs"),
+        ("audit.example.com/demo", "a+b", "3:13: log_origin: got 'a+b', want a name without spaces and plus signs"),
+        ("[policy.yaml]", "[]", "5:11: policies: got an empty list, want at least one file"),
+        (
+            "[ES256]",
+            "[HS256]",
+            "8:89: identity.issuers[0].algorithms: got 'HS256', want some of RS256, RS384, RS512, ES256, ES384",
+        ),
+        (
+            "[ES256]",
+            "[ES256, RS256]",
+            "8:89: identity.issuers[0].algorithms: got 2 key families, want algorithms of exactly one (RS... or ES...)",
+        ),
+        ("[orders]", "[]", "8:67: identity.issuers[0].audiences: got an empty list, want at least one audience"),
+        (
+            "jwks.json}",
+            "jwks.json, skew: 6m}",
+            "8:126: identity.issuers[0].skew: got '6m', want a duration from 0ms to 5m",
+        ),
+        (
+            "jwks.json}",
+            "jwks.json, claims: [email]}",
+            "8:128: identity.issuers[0].claims: got email or an empty name, want other claims (a verified",
+        ),
+        (
+            "{directory: journal}",
+            "{directory: journal, bound: 1}",
+            "4:38: journal.bound: got '1', want a size from 1048576",
+        ),
+        ("kind: Sidecar", "kind: Sidecar\ndeadlin: 1s", "2:10: deadlin: unknown key, want one of"),
+    ],
+)
+def test_fault_names_its_place(before: str, after: str, fault: str) -> None:
+    assert before in GOOD
+    assert faults(GOOD.replace(before, after))[0].startswith(f"{FILE}:{fault}")
+
+
+def test_all_faults_at_once() -> None:
+    found = faults(GOOD.replace("kind: Sidecar", "kind: x").replace("[orders]", "[]").replace("unix:authz.sock", "x"))
+    assert len(found) == 3
+
+
+def test_two_issuers_with_one_name_or_iss() -> None:
+    line = GOOD.splitlines()[-1]
+    assert [fault.partition("issuers: ")[2] for fault in faults(GOOD + line + "\n")] == [
+        "got name 'corp' twice",
+        "got issuer 'https://login.example.com/' twice",
+    ]
+
+
+def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot be read: No such file or directory"):
+        load_config(tmp_path / "none.yaml")
