@@ -19,7 +19,7 @@ def fsck(
 ) -> None:
     """Check every frame, record, sequence, signature and root of a JOURNAL.
 
-    Exit 0 if all of it is as it was written (a tail that was never acknowledged is reported and is no damage), 1 if not.
+    Exit 0 if all of it is as it was written, 1 if not. A tail that was never acknowledged is reported and is no damage.
     """
     writers = find_writers(journal)
     with progress_over(writers) as step:

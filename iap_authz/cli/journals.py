@@ -19,7 +19,7 @@ _WRITER_FOLDER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def find_writers(journal: Path) -> list[Path]:
-    """The folders of all writers in `journal`, oldest first; `journal` may be one of them. Ends with exit code 2 on none."""
+    """The folders of all writers in `journal`, oldest first; `journal` may be one of them. Exits with 2 on none."""
     if not journal.is_dir():
         typer.echo(f"iap-authz: {journal}: no such folder, want a journal or one writer's folder in it", err=True)
         raise typer.Exit(2)

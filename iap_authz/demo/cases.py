@@ -99,35 +99,37 @@ IDENTITY: Final = (
     Case(title="the wrong group", outcome=_NO_ENGINEER, token="bob", note="sales is not eng"),  # noqa: S106
     Case(
         title="no token",
-        outcome=Outcome(status=401, verdict=Verdict.CHALLENGE, reason=Reason.IDENTITY_ABSENT, route="api"),
+        outcome=Outcome(
+            status=401, verdict=Verdict.CHALLENGE, reason=Reason.IDENTITY_ABSENT, rule="engineers", route="api"
+        ),
         token="",
         answered={"www-authenticate": "Bearer"},
         note="unknown is not false: asked to sign in",
     ),
     Case(
         title="a forged token",
-        outcome=_denied(Reason.BAD_SIGNATURE, "api", status=401),
+        outcome=_denied(Reason.BAD_SIGNATURE, status=401),
         token="forged-signature",  # noqa: S106
         answered=_INVALID_TOKEN,
         note="somebody else's key, the same kid",
     ),
     Case(
         title="an expired token",
-        outcome=_denied(Reason.EXPIRED, "api", status=401),
+        outcome=_denied(Reason.EXPIRED, status=401),
         token="alice-yesterday",  # noqa: S106
         answered=_INVALID_TOKEN,
         note="over since an hour ago",
     ),
     Case(
         title="algorithm confusion",
-        outcome=_denied(Reason.BAD_ALG, "api", status=401),
+        outcome=_denied(Reason.BAD_ALG, status=401),
         token="forged-algorithm",  # noqa: S106
         answered=_INVALID_TOKEN,
         note="HS256, keyed with the public RSA key",
     ),
     Case(
         title="two credentials at once",
-        outcome=_denied(Reason.AMBIGUOUS_CREDENTIALS, "api", status=401),
+        outcome=_denied(Reason.AMBIGUOUS_CREDENTIALS, status=401),
         headers=(("Authorization", "Basic cm9vdDpyb290"),),
         answered=_INVALID_TOKEN,
         note="two readers would see two users",
@@ -139,7 +141,7 @@ DEVICE: Final = (
     Case(title="an unmanaged device", outcome=_NO_ENGINEER, device="byod", note="known, but not managed"),
     Case(
         title="a lost laptop",
-        outcome=_denied(Reason.DEVICE_REVOKED, "api"),
+        outcome=_denied(Reason.DEVICE_REVOKED),
         device="lost-laptop",
         note="the inventory says so",
     ),
@@ -168,7 +170,7 @@ PLACE: Final = (
     ),
     Case(
         title="an address without a place",
-        outcome=_denied(Reason.FACT_ABSENT, "api"),
+        outcome=_denied(Reason.FACT_ABSENT, "api", rule="engineers"),
         place="nowhere",
         note="no place, no guess",
     ),

@@ -21,6 +21,7 @@ from iap_authz.errors import Malformed, shown
 TIMEOUT_SECONDS = 10.0
 """For each step of one exchange; Envoy answers a check that hangs after 0.2 s."""
 
+_LENGTH = re.compile(rb"^content-length: *([0-9]{1,9})\r$", re.ASCII | re.IGNORECASE | re.MULTILINE)
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: [^\r\n]*)?", re.ASCII)
 
 
@@ -58,6 +59,7 @@ class Client:
         Raises OSError, and Malformed where what comes back is no HTTP/1.1 response.
         """
         with socket.create_connection(("127.0.0.1", self.port), TIMEOUT_SECONDS) as plain:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small writes, one after the other
             family = "TCP6" if ":" in address else "TCP4"
             proxy = "::1" if ":" in address else "127.0.0.1"
             plain.sendall(f"PROXY {family} {address} {proxy} 40000 443\r\n".encode("ascii"))
@@ -83,10 +85,17 @@ def render_request(method: str, target: str, *, host: str, headers: Sequence[tup
 
 
 def _read_all(connection: ssl.SSLSocket) -> bytes:
+    """Until the connection ends, or what came is whole: after a refusal of its own Envoy waits a second for our end."""
     received = b""
-    while data := connection.recv(65_536):
+    while not _is_whole(received) and (data := connection.recv(65_536)):
         received += data
     return received
+
+
+def _is_whole(received: bytes) -> bool:
+    head, end, body = received.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head + b"\r\n")
+    return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def parse_reply(received: bytes) -> Reply:

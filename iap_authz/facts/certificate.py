@@ -23,6 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from iap_authz.errors import InvalidCredential
@@ -40,6 +41,9 @@ _ENCODED = re.compile(r"(?:[A-Za-z0-9\-._~/=]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _PEM = re.compile(
     rb"-----BEGIN CERTIFICATE-----\n((?:[A-Za-z0-9+/=]{1,76}\n)+)-----END CERTIFICATE-----\n?",
 )
+_PARSE_ERRORS: Final = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension)
+"""What the library raises on bad DER. Of a serial that is not positive it warns, and a warning may be an error."""
+
 _WEAK_HASHES = frozenset({"md5", "sha1"})
 """Hashes for which two certificates with one signature have been made in public."""
 
@@ -68,7 +72,7 @@ def _parse(url_encoded_pem: str) -> ClientCertificate:
         _check_use(certificate)
         serial = certificate.serial_number
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except (*_PARSE_ERRORS, CryptographyDeprecationWarning) as error:
         raise _refused("does not parse") from error
     except (UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as error:
         raise _refused("uses something unsupported") from error

@@ -5,7 +5,7 @@ Invariant: a `Policy` exists only if every file, every condition, every level an
 stops nothing until all have been looked at: what depends on something faulty is checked as if that were fine.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cel_expr_python import cel
@@ -13,7 +13,7 @@ from cel_expr_python import cel
 from iap_authz.errors import Malformed, shown
 from iap_authz.model.document import Faults, Text, nearest
 from iap_authz.policy.canonical import digest_of, render_canonical
-from iap_authz.policy.compiled import Condition, Policy, Route, Rule, ShadowRule
+from iap_authz.policy.compiled import Condition, Policy, Probe, Route, Rule, ShadowRule
 from iap_authz.policy.condition import Checked, Levels, check_text, compile_checked, named_levels
 from iap_authz.policy.environment import Complaint, NotCompiled, compile_text, facts_environment
 from iap_authz.policy.parse import Reading, bundle_of, check_readings, read_files
@@ -138,25 +138,17 @@ class _File:
         """All routes that could be compiled; with a fault anywhere, nobody gets to see them."""
         return [_RouteCompiler(file=self, source=source).compile() for source in self.policy.routes]
 
-    def compile_condition(self, text: Text, slot: int, *, captures: Sequence[str]) -> tuple[Condition, Checked] | None:
-        """One condition (with slot -1: a header's text). None, with the faults noted, where it does not hold."""
-        checked = self._check(text, cel.Type.STRING if slot < 0 else cel.Type.BOOL)
+    def compile_condition(
+        self, text: Text, wanted: cel.Type, *, captures: Sequence[str]
+    ) -> tuple[cel.Expression, Checked] | None:
+        """One condition, or a header's text. None, with the faults noted, where it does not hold."""
+        checked = self._check(text, wanted)
         expression = self._compile(text, checked) if checked is not None else None
         if checked is None or expression is None:
             return None
         self._check_captures(text, checked, captures)
-        reads = checked.plain | checked.guarded
-        self.reads |= reads
-        sourced = frozenset(read for read in reads if read.kind not in _UNSOURCED)
-        needed = frozenset(read for read in checked.plain - checked.guarded if read.kind is not Kind.ALWAYS)
-        condition = Condition(
-            expression=expression,
-            needed=needed,
-            sourced=sourced,
-            families=frozenset(read.family for read in sourced),
-            slot=slot,
-        )
-        return condition, checked
+        self.reads |= checked.plain | checked.guarded
+        return expression, checked
 
     def _check_captures(self, text: Text, checked: Checked, captures: Sequence[str]) -> None:
         for read in sorted(checked.plain | checked.guarded):
@@ -173,7 +165,7 @@ class _RouteCompiler:
     file: _File
     source: RouteSource
     texts: list[str] = field(default_factory=list)
-    needed: set[Read] = field(default_factory=set)
+    needed: dict[Read, int] = field(default_factory=dict)
     guarded: set[Read] = field(default_factory=set)
 
     def compile(self) -> Route:
@@ -196,7 +188,8 @@ class _RouteCompiler:
             shadow=tuple(shadow),
             set_headers=tuple(headers),
             batch=_batch(self.texts),
-            needed=tuple(sorted(self.needed, key=_by_path)),
+            needed=tuple(self.needed),
+            probes=_probes(self.needed),
             guarded=tuple(sorted(self.guarded, key=_by_path)),
         )
 
@@ -207,22 +200,46 @@ class _RouteCompiler:
         )
 
     def _condition(self, text: Text) -> Condition | None:
-        return self._compiled(text, len(self.texts))
+        return self._compiled(text, cel.Type.BOOL)
 
     def _header(self, text: Text) -> Condition | None:
-        return self._compiled(text, -1)
+        return self._compiled(text, cel.Type.STRING)
 
-    def _compiled(self, text: Text, slot: int) -> Condition | None:
+    def _compiled(self, text: Text, wanted: cel.Type) -> Condition | None:
         captures = sorted({name for path in self.source.match.paths for _, name in path.captures})
-        compiled = self.file.compile_condition(text, slot, captures=captures)
+        compiled = self.file.compile_condition(text, wanted, captures=captures)
         if compiled is None:
             return None
-        condition, checked = compiled
-        self.needed |= condition.needed
-        self.guarded |= checked.guarded
-        if slot >= 0:
+        expression, checked = compiled
+        slot = -1
+        if wanted == cel.Type.BOOL:
+            slot = len(self.texts)
             self.texts.append(checked.expanded)
-        return condition
+        self.guarded |= checked.guarded
+        sourced = frozenset(read for read in checked.plain | checked.guarded if read.kind not in _UNSOURCED)
+        return Condition(
+            expression=expression,
+            needed=self._bits(checked.plain - checked.guarded),
+            sourced=sourced,
+            families=frozenset(read.family for read in sourced),
+            slot=slot,
+        )
+
+    def _bits(self, reads: Iterable[Read]) -> int:
+        """The bits of reads that must be set; a read that the route has not needed before gets the next bit."""
+        bits = 0
+        for read in sorted(reads, key=_by_path):
+            if read.kind is not Kind.ALWAYS:
+                bits |= 1 << self.needed.setdefault(read, len(self.needed))
+        return bits
+
+
+def _probes(needed: Mapping[Read, int]) -> dict[str, tuple[Probe, ...]]:
+    probes: dict[str, tuple[Probe, ...]] = {}
+    for read, number in needed.items():
+        probe = Probe(bit=1 << number, kind=read.kind, field=read.field, key=read.key)
+        probes[read.family] = (*probes.get(read.family, ()), probe)
+    return probes
 
 
 def _by_path(read: Read) -> str:

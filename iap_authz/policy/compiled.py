@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The values that compiling ends in. A `Policy` is immutable and may be shared by all requests of a process.
 
-Everything that does not depend on a request is worked out here once: which reads must be set before CEL is asked,
-which families they belong to, and one list expression per route that answers all its conditions in one call.
+Everything that does not depend on a request is worked out once: which reads must be set before CEL is asked, which
+families they belong to, and one list expression per route that answers all its conditions in one call. A route numbers
+the reads its conditions need; a set of them is an int with one bit each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from cel_expr_python import cel
 
 from iap_authz.model.ids import PolicyDigest
 from iap_authz.model.reason import Durability, Verdict
-from iap_authz.policy.reads import Read
+from iap_authz.policy.reads import Kind, Read
 from iap_authz.policy.routes import RouteIndex
 
 
@@ -20,15 +21,25 @@ from iap_authz.policy.routes import RouteIndex
 class Condition:
     """One expression over `facts`.
 
-    `needed` must all be set before CEL is asked. `sourced` is what it reads, guarded or not, of families whose source
-    must not be stale or broken; `families` are theirs. `slot` is its place in the route's list expression, or -1.
+    `needed` are the bits of what must be set before CEL is asked. `sourced` is what it reads, guarded or not, whose
+    source must not be stale or broken; `families` are theirs. `slot` is its place in the route's list, or -1.
     """
 
     expression: cel.Expression
-    needed: frozenset[Read]
+    needed: int
     sourced: frozenset[Read]
     families: frozenset[str]
     slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How one needed read is looked up in its family, and its bit."""
+
+    bit: int
+    kind: Kind
+    field: str
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +62,10 @@ class ShadowRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One route. `needed` and `guarded` are those of all its conditions; `batch` is None where there is none to ask."""
+    """One route. Bit n of a condition's `needed` is `needed[n]`; `probes` are the same reads, by family.
+
+    `guarded` are the guarded reads of all its conditions. `batch` is None where one condition alone gains nothing.
+    """
 
     name: str
     durability: Durability
@@ -62,6 +76,7 @@ class Route:
     set_headers: tuple[tuple[str, Condition], ...]
     batch: cel.Expression | None
     needed: tuple[Read, ...]
+    probes: Mapping[str, tuple[Probe, ...]]
     guarded: tuple[Read, ...]
 
 

@@ -18,9 +18,11 @@ order of the file, of those that decided. Only `is True` is TRUE: an error of CE
 puts `find_route(...).captures` into `facts.request.captures`; without them a condition on a capture is ABSENT.
 """
 
+import enum
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cel_expr_python import cel
 
@@ -41,25 +43,8 @@ _REASON_IF_UNSAID = {
     "device": Reason.BAD_CERTIFICATE,
     "location": Reason.BAD_ADDRESS,
 }
-_ROWS = (
-    ("deny", Verdict.DENY, Reason.DENIED_BY_RULE),
-    ("challenge", Verdict.CHALLENGE, Reason.CHALLENGED_BY_RULE),
-    ("allow", Verdict.ALLOW, Reason.ALLOWED),
-)
 _PRECEDENCE = (Reason.NO_KEYS, Reason.SOURCE_ERROR, Reason.SOURCE_STALE)
 """Which cause is told where a condition reads several broken families."""
-
-
-@dataclass(frozen=True, slots=True)
-class _True:
-    """The condition holds; for the text of a header, with its value."""
-
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _False:
-    """The condition does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +63,27 @@ class _Absent:
     identity: bool
 
 
-_Answer = _True | _False | _Unknown | _Absent
-_TRUE, _FALSE = _True(), _False()
+class _Known(enum.Enum):
+    """What CEL says of a condition when it says anything."""
+
+    TRUE = enum.auto()
+    FALSE = enum.auto()
+
+
+_TRUE, _FALSE = _Known.TRUE, _Known.FALSE
 _CEL_FAILED = _Unknown(Reason.CONDITION_ERROR, frozenset())
+
+
+class _Outcome(NamedTuple):
+    """What the rows say, before headers and shadow rules."""
+
+    verdict: Verdict
+    reason: Reason
+    rule: str = ""
+    missing: frozenset[str] = frozenset()
+    asks: Mapping[str, str] = {}
+    set_headers: Mapping[str, str] = {}
+    remove_headers: tuple[str, ...] = ()
 
 
 def evaluate(policy: Policy, facts: facts_pb2.Facts) -> Decision:
@@ -89,19 +92,27 @@ def evaluate(policy: Policy, facts: facts_pb2.Facts) -> Decision:
     if refusal is not None:
         return refusal
     request = facts.request
-    match = policy.find_route(request.method, request.host, request.segments)
+    match = policy.find_route(request.method, request.host, list(request.segments))
     if match is None:
         return denied(Reason.NO_ROUTE, policy.digest)
     route = match.route
     asked = _Questions.about(route, facts)
-    decision = replace(
-        _decide(route, asked), route=route.name, durability=route.durability, policy_digest=policy.digest
+    outcome = _decide(route, asked)
+    if outcome.verdict is Verdict.ALLOW and route.set_headers:
+        outcome = _with_headers(outcome, route, asked)
+    return Decision(
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        rule=outcome.rule,
+        route=route.name,
+        missing=tuple(sorted(outcome.missing)),
+        shadow=_shadow(route, asked),
+        durability=route.durability,
+        set_headers=outcome.set_headers,
+        remove_headers=outcome.remove_headers,
+        asks=outcome.asks,
+        policy_digest=policy.digest,
     )
-    if decision.verdict is Verdict.ALLOW and route.set_headers:
-        decision = _with_headers(decision, route, asked)
-    if route.shadow:
-        decision = replace(decision, shadow=tuple(_shadow(route, asked)))
-    return decision
 
 
 def _refuse_before_rules(policy: Policy, facts: facts_pb2.Facts) -> Decision | None:
@@ -122,74 +133,82 @@ def _problem(number: int, unsaid: Reason) -> Reason:
     return unsaid if reason is Reason.ALLOWED else reason
 
 
-def _decide(route: Route, asked: "_Questions") -> Decision:
-    for row, verdict, reason in _ROWS:
-        decision = _decide_row(getattr(route, row), asked, Decision(verdict=verdict, reason=reason))
-        if decision is not None:
-            return decision
-    return Decision(verdict=Verdict.DENY, reason=Reason.NO_RULE_MATCHED)
+def _decide(route: Route, asked: "_Questions") -> _Outcome:
+    rows = (
+        (route.deny, Verdict.DENY, Reason.DENIED_BY_RULE),
+        (route.challenge, Verdict.CHALLENGE, Reason.CHALLENGED_BY_RULE),
+        (route.allow, Verdict.ALLOW, Reason.ALLOWED),
+    )
+    for rules, verdict, reason in rows:
+        outcome = _decide_row(rules, asked, if_true=_Outcome(verdict, reason)) if rules else None
+        if outcome is not None:
+            return outcome
+    return _Outcome(Verdict.DENY, Reason.NO_RULE_MATCHED)
 
 
-def _decide_row(rules: Sequence[Rule], asked: "_Questions", if_true: Decision) -> Decision | None:
+def _decide_row(rules: Sequence[Rule], asked: "_Questions", *, if_true: _Outcome) -> _Outcome | None:
     """What the row decides, or None where it leaves the decision to the next. `if_true` is what a rule of it says."""
     unknown: list[tuple[Rule, _Unknown]] = []
     absent: list[tuple[Rule, _Absent]] = []
     for rule in rules:
         answer = asked.answer(rule.condition)
-        if isinstance(answer, _True):
-            return replace(if_true, rule=rule.id, asks=rule.asks)
-        if isinstance(answer, _Unknown):
-            unknown.append((rule, answer))
-        elif isinstance(answer, _Absent):
+        if answer is _FALSE:
+            continue
+        if answer is _TRUE:
+            return if_true._replace(rule=rule.id, asks=rule.asks)
+        if isinstance(answer, _Absent):
             absent.append((rule, answer))
+        else:
+            unknown.append((rule, answer if isinstance(answer, _Unknown) else _CEL_FAILED))
     if unknown:
-        missing = frozenset().union(*(answer.missing for _, answer in unknown))
         rule, first = unknown[0]
-        return Decision(verdict=Verdict.UNDECIDED, reason=first.reason, rule=rule.id, missing=tuple(sorted(missing)))
+        missing = first.missing.union(*(answer.missing for _, answer in unknown))
+        return _Outcome(Verdict.UNDECIDED, first.reason, rule=rule.id, missing=missing)
     return _decide_absent(absent) if absent else None
 
 
-def _decide_absent(absent: Sequence[tuple[Rule, _Absent]]) -> Decision:
+def _decide_absent(absent: Sequence[tuple[Rule, _Absent]]) -> _Outcome:
     """Ask for an identity where that may help, else deny; the rule named is the first that explains it."""
-    missing = tuple(sorted(frozenset().union(*(answer.missing for _, answer in absent))))
-    for rule, answer in absent:
+    rule, first = absent[0]
+    missing = first.missing.union(*(answer.missing for _, answer in absent))
+    for asking, answer in absent:
         if answer.identity:
-            return Decision(verdict=Verdict.CHALLENGE, reason=Reason.IDENTITY_ABSENT, rule=rule.id, missing=missing)
-    return Decision(verdict=Verdict.DENY, reason=Reason.FACT_ABSENT, rule=absent[0][0].id, missing=missing)
+            return _Outcome(Verdict.CHALLENGE, Reason.IDENTITY_ABSENT, rule=asking.id, missing=missing)
+    return _Outcome(Verdict.DENY, Reason.FACT_ABSENT, rule=rule.id, missing=missing)
 
 
-def _with_headers(decision: Decision, route: Route, asked: "_Questions") -> Decision:
+def _with_headers(outcome: _Outcome, route: Route, asked: "_Questions") -> _Outcome:
     """The same ALLOW with the headers of the route, or UNDECIDED where one cannot be told."""
     headers: dict[str, str] = {}
     removed: list[str] = []
     for name, condition in route.set_headers:
         answer = asked.text(condition)
         # An empty value would not replace the client's own header at the proxy, so it counts as none.
-        if isinstance(answer, _Absent) or answer == _TRUE:
+        if isinstance(answer, _Absent) or answer == "":
             removed.append(name)
-        elif isinstance(answer, _True) and _is_header_value(answer.text):
-            headers[name] = answer.text
+        elif isinstance(answer, str) and _is_header_value(answer):
+            headers[name] = answer
         else:
-            missing = tuple(sorted(answer.missing)) if isinstance(answer, _Unknown) else ()
-            return replace(decision, verdict=Verdict.UNDECIDED, reason=Reason.CONDITION_ERROR, missing=missing, asks={})
-    return replace(decision, set_headers=headers, remove_headers=tuple(removed))
+            missing = answer.missing if isinstance(answer, _Unknown) else frozenset()
+            return _Outcome(Verdict.UNDECIDED, Reason.CONDITION_ERROR, rule=outcome.rule, missing=missing)
+    return outcome._replace(set_headers=headers, remove_headers=tuple(removed))
 
 
 def _is_header_value(text: str) -> bool:
     return len(text) <= HEADER_VALUE_MAX_CHARS and _HEADER_VALUE.fullmatch(text) is not None
 
 
-def _shadow(route: Route, asked: "_Questions") -> list[Shadow]:
+def _shadow(route: Route, asked: "_Questions") -> tuple[Shadow, ...]:
     found: list[Shadow] = []
     for rule in route.shadow:
         answer = asked.answer(rule.condition)
         verdict: Verdict | None = Verdict.UNDECIDED
-        if isinstance(answer, _True):
+        if answer is _TRUE:
             verdict = rule.verdict
-        elif isinstance(answer, _False):
+        elif answer is _FALSE:
             verdict = None
         found.append(Shadow(rule=rule.id, verdict=verdict))
-    return found
+    return tuple(found)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -208,7 +227,7 @@ class _Questions:
         known = survey(route, facts)
         return cls(route=route, known=known, facts=visible_facts(route, facts, known.absent))
 
-    def answer(self, condition: Condition) -> _Answer:
+    def answer(self, condition: Condition) -> _Known | _Unknown | _Absent:
         """Whether a condition holds."""
         blocked = self._blocked(condition)
         if blocked is not None:
@@ -220,13 +239,13 @@ class _Questions:
             return _TRUE
         return _FALSE if value is False else _CEL_FAILED
 
-    def text(self, condition: Condition) -> _Answer:
-        """The text of a header: `_True` with the text."""
+    def text(self, condition: Condition) -> str | _Unknown | _Absent:
+        """The text of a header."""
         blocked = self._blocked(condition)
         if blocked is not None:
             return blocked
         value = self._run_text(condition.expression)
-        return _CEL_FAILED if value is None else _True(value)
+        return _CEL_FAILED if value is None else value
 
     def _blocked(self, condition: Condition) -> _Unknown | _Absent | None:
         known = self.known
@@ -235,11 +254,14 @@ class _Questions:
             causes = {known.broken[name] for name in broken}
             reason = next(cause for cause in _PRECEDENCE if cause in causes)
             return _Unknown(reason, frozenset(read.path for read in condition.sourced if read.family in broken))
-        unset = condition.needed & known.unset if known.unset else None
-        if unset:
-            identity = "identity" in known.absent and any(read.family == "identity" for read in unset)
-            return _Absent(frozenset(read.path for read in unset), identity)
+        if condition.needed & known.unset:
+            return self._absent(condition.needed & known.unset)
         return None
+
+    def _absent(self, bits: int) -> _Absent:
+        reads = [read for number, read in enumerate(self.route.needed) if bits >> number & 1]
+        identity = "identity" in self.known.absent and any(read.family == "identity" for read in reads)
+        return _Absent(frozenset(read.path for read in reads), identity)
 
     def _from_batch(self, slot: int) -> object | None:
         """The answer of the list expression, or None where the condition must be asked alone."""
@@ -250,23 +272,23 @@ class _Questions:
         value = self._batch[slot] if self._batch is not None else None
         return value if isinstance(value, bool) else None
 
-    def _evaluated(self, expression: cel.Expression) -> cel.Value | None:
-        """CEL's value, or None if it raised (an iteration budget, mostly). Nothing of ours is inside the `try`."""
+    def _evaluated(self, expression: cel.Expression) -> tuple[cel.Type, object] | None:
+        """Type and value of CEL's answer, or None if it raised: an iteration budget, mostly."""
         try:
             if self._activation is None:
                 self._activation = facts_environment().Activation({"facts": self.facts})
-            return expression.eval(self._activation)
-        except Exception:  # noqa: BLE001  whatever CEL raises, the condition is UNKNOWN
+            value = expression.eval(self._activation)
+            return value.type(), value.plain_value()
+        except Exception:  # noqa: BLE001  nothing of ours is in here, and whatever CEL raises means "unknown"
             return None
 
     def _run(self, expression: cel.Expression) -> object:
-        value = self._evaluated(expression)
-        return None if value is None else value.plain_value()
+        evaluated = self._evaluated(expression)
+        return None if evaluated is None else evaluated[1]
 
     def _run_text(self, expression: cel.Expression) -> str | None:
         """An error is a text too, so the type is asked first."""
-        value = self._evaluated(expression)
-        if value is None or value.type() != cel.Type.STRING:
+        evaluated = self._evaluated(expression)
+        if evaluated is None or evaluated[0] != cel.Type.STRING:
             return None
-        text = value.plain_value()
-        return text if isinstance(text, str) else None
+        return evaluated[1] if isinstance(evaluated[1], str) else None

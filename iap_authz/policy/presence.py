@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2, reason_pb2
 from iap_authz.model.reason import Reason
-from iap_authz.policy.compiled import Route
+from iap_authz.policy.compiled import Probe, Route
 from iap_authz.policy.environment import FAMILIES
 from iap_authz.policy.reads import Kind, Read
 
@@ -27,24 +27,32 @@ Family = facts_pb2.Identity | facts_pb2.Device | facts_pb2.Location | facts_pb2.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """`broken` families failed, and why; `absent` families were not shown; `unset` reads have no value."""
+    """`broken` families failed, and why; `absent` families were not shown; `unset` are bits of `route.needed`."""
 
     broken: dict[str, Reason]
     absent: frozenset[str]
-    unset: frozenset[Read]
+    unset: int
 
 
 def survey(route: Route, facts: facts_pb2.Facts) -> Survey:
-    """What is not known of all that the route's conditions read."""
+    """What is not known of all that the route's conditions need."""
     broken: dict[str, Reason] = {}
-    absent: set[str] = set()
+    absent: list[str] = []
+    unset = 0
     for name in FAMILIES:
         family: Family = getattr(facts, name)
-        if family.state == facts_pb2.ABSENT:
-            absent.add(name)
-        elif family.state != facts_pb2.PRESENT:
+        state = family.state
+        if state == facts_pb2.ABSENT:
+            absent.append(name)
+        elif state != facts_pb2.PRESENT:
             broken[name] = _why_broken(name, family)
-    unset = frozenset(read for read in route.needed if not _is_set(read, facts, absent))
+        shown = state != facts_pb2.ABSENT
+        for probe in route.probes.get(name, ()):
+            if not (_has_value(probe, family) and (shown or probe.kind is Kind.AGE)):
+                unset |= probe.bit
+    for probe in route.probes.get("", ()):
+        if not facts.HasField("now"):
+            unset |= probe.bit
     return Survey(broken=broken, absent=frozenset(absent), unset=unset)
 
 
@@ -56,19 +64,9 @@ def _why_broken(name: str, family: Family) -> Reason:
     return Reason.SOURCE_ERROR
 
 
-def _is_set(read: Read, facts: facts_pb2.Facts, absent: set[str]) -> bool:
+def _has_value(read: Read | Probe, family: Family) -> bool:
     kind = read.kind
-    if kind is Kind.NOW:
-        return facts.HasField("now")
-    family: Family = getattr(facts, read.family)
-    if kind is Kind.AGE:
-        return family.HasField("age")
-    return read.family not in absent and _has_value(read, family)
-
-
-def _has_value(read: Read, family: Family) -> bool:
-    kind = read.kind
-    if kind is Kind.OPTIONAL:
+    if kind is Kind.OPTIONAL or kind is Kind.AGE:
         return family.HasField(read.field)
     value = getattr(family, read.field)
     if kind is Kind.ENTRY:
@@ -81,6 +79,8 @@ def visible_facts(route: Route, facts: facts_pb2.Facts, absent: frozenset[str]) 
 
     Only guarded reads can get that far, so only their fields are cleared. The argument is never changed.
     """
+    if not absent:
+        return facts
     hidden = [read for read in route.guarded if read.family in absent and read.kind not in (Kind.ALWAYS, Kind.AGE)]
     hidden = [read for read in hidden if _has_value(read, getattr(facts, read.family))]
     if not hidden:

@@ -7,9 +7,9 @@ another question, and a report says that it was not shown.
 
     file = the protobuf JSON of iap.audit.v1.Evidence, with "kind": "iap-authz/evidence/v1" before its fields
 
-One statement has one spelling: a file whose values do not render back to themselves is refused. Only the white
-space and the order of its members are free. The log's half (index, inclusion proof, checkpoint, registration) is refused until
-this module can check it, so nothing unchecked is ever carried along.
+One statement has one spelling: a file whose values do not render back to themselves is refused. Only the white space
+and the order of its members are free. The log's half (index, inclusion proof, checkpoint, registration) is refused
+until this module can check it, so nothing unchecked is ever carried along.
 """
 
 import json

@@ -2,12 +2,12 @@
 """A writer's whole journal, recomputed: every checksum, record, leaf, root, signature; and what is wrong, by the byte.
 
 The invariant: the first `size` records are exactly those that the writer signed under the note `checkpoint`, or a
-finding says otherwise. One wrong byte anywhere is a finding that names it; its correction is believed where the tree and
-a signature of the writer confirm it.
+finding says otherwise. One wrong byte anywhere is a finding that names it; its correction is believed where the tree
+and a signature of the writer confirm it.
 
 A frame that does not hold is either damage or the torn end of a write that nobody was told of (rule W3). It is damage
 if a valid checkpoint of this writer stands after it, or if one byte makes its own group hold. Otherwise it is a torn
-end, also where that byte is a zero with only zeros after it: a write that lacked its last byte looks like nothing else.
+end, also where that byte is a zero with only zeros after it: a write that lacked its last byte looks just like that.
 
 Journals whose first segments were trimmed are read from the header of the first one left. Segments are read one at a
 time, so a journal of any size can be inspected.

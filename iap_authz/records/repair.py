@@ -10,7 +10,8 @@ wrong byte is among them, wherever that byte is: in the length, the checksum, th
                bytes after it. Walked back from the end, it is an entry of the CRC table exactly where the byte is.
 
 A few of them may be accidents (about one in a thousand damaged frames of 10 KiB has a second one), so the caller lets
-the tree and its signature decide. Nothing is repaired on disk here or anywhere: the change is what the operator is told.
+the tree and its signature decide. Nothing is repaired on disk here or anywhere: the change is what the operator is
+told.
 """
 
 from collections.abc import Iterator

@@ -5,9 +5,10 @@
 live and die with the generation, so no answer outlives the sources it came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar, cast
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import MalformedRequest
@@ -23,6 +24,11 @@ from iap_authz.policy.compiled import Policy
 
 TOKENS_MAX = 10_000
 """Verified tokens kept in a generation; the oldest leaves first."""
+
+T = TypeVar("T")
+
+RECENT_MAX = 10_000
+"""Certificates and addresses whose facts are kept within one second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,24 @@ class TokenCache:
         self._kept[credential] = (identity, good_until)
 
 
+@dataclass(slots=True)
+class SecondCache:
+    """Facts that depend on a client's own text and the second alone; all are dropped when the second is over."""
+
+    _second: datetime | None = None
+    _kept: dict[tuple[str, str], object] = field(default_factory=dict)
+
+    def get(self, second: datetime, family: str, *, text: str, establish: Callable[[], T]) -> T:
+        """What `establish` gave for `text` in this second. The value is shared: copy it, never change it."""
+        if second != self._second or len(self._kept) >= RECENT_MAX:
+            self._second = second
+            self._kept.clear()
+        found = self._kept.get((family, text))
+        if found is None:
+            found = self._kept[family, text] = establish()
+        return cast("T", found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One generation. `inventory` and `geography` are None where the source is configured and unusable."""
@@ -78,6 +102,7 @@ class Snapshot:
     networks: Networks
     geography: Geography | None
     tokens: TokenCache = field(default_factory=TokenCache)
+    recent: SecondCache = field(default_factory=SecondCache)
 
     def establish(self, request: Request, now: datetime) -> facts_pb2.Facts:
         """Everything that is known of `request` at `now`, which is truncated to the second."""
@@ -93,7 +118,10 @@ class Snapshot:
             )
         )
         self._establish_identity(facts, request, second)
-        facts.device.CopyFrom(self._device(request, second))
+        certificate = request.certificate
+        facts.device.CopyFrom(
+            self.recent.get(second, "device", text=certificate, establish=lambda: self._device(certificate, second))
+        )
         facts.location.CopyFrom(self._location(request, second))
         return facts
 
@@ -113,11 +141,11 @@ class Snapshot:
             self.tokens.put(credential, established.identity, established.good_until)
         facts.identity.CopyFrom(established.identity)
 
-    def _device(self, request: Request, now: datetime) -> facts_pb2.Device:
+    def _device(self, certificate: str, now: datetime) -> facts_pb2.Device:
         if self.device is None:
             return facts_pb2.Device(state=facts_pb2.ABSENT)
         return establish_device(
-            request.certificate,
+            certificate,
             self.inventory,
             now,
             max_posture_age=self.device.max_posture_age,
@@ -129,6 +157,9 @@ class Snapshot:
             address = client_address(request, source=self.location.client_address)
         except MalformedRequest as error:
             return facts_pb2.Location(state=facts_pb2.INVALID, problem=Reason(error.reason))
+        return self.recent.get(now, "location", text=address, establish=lambda: self._place(address, now))
+
+    def _place(self, address: str, now: datetime) -> facts_pb2.Location:
         return establish_location(
             address,
             self.networks,

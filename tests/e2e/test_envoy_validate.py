@@ -127,10 +127,12 @@ def allow(_: bytes) -> bytes:
 def refuse_for_now(_: bytes) -> bytes:
     response = external_auth_pb2.CheckResponse()
     response.status.code = 14
-    response.denied_response.status.code = 503
-    response.denied_response.body = '{"code":"temporarily_unavailable"}'
+    denied = response.denied_response
+    denied.status.code = 503
+    denied.body = '{"code":"temporarily_unavailable"}'
     for name, value in (("content-type", "application/problem+json"), ("retry-after", "7")):
-        response.denied_response.headers.add().header.MergeFrom(type(response.denied_response.headers.add().header)(key=name, value=value))
+        header = denied.headers.add().header
+        header.key, header.value = name, value
     return response.SerializeToString()
 
 
@@ -139,3 +141,159 @@ def refuse(_: bytes) -> bytes:
     response.status.code = 7
     response.denied_response.status.code = 403
     return response.SerializeToString()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stand:
+    """What a test puts an Envoy between."""
+
+    folder: Path
+    upstream_port: int
+
+    @property
+    def settings(self) -> EdgeSettings:
+        """Plain HTTP on a free port of loopback."""
+        return replace(
+            sidecar_settings(),
+            node_id="test",
+            listener_address="127.0.0.1",
+            listener_port=0,
+            readiness_address="127.0.0.1",
+            readiness_port=0,
+            authz_sockets=(str(self.folder / "authz.sock"),),
+            authz_timeout=timedelta(seconds=5),
+            upstream=f"127.0.0.1:{self.upstream_port}",
+            admin_socket=str(self.folder / "admin.sock"),
+        )
+
+    def envoy(
+        self, settings: EdgeSettings, *, change: tuple[str, str] = ("", "")
+    ) -> AbstractContextManager[RunningEnvoy]:
+        """Run an Envoy with `settings`, and one text of its bootstrap replaced."""
+        text = render_bootstrap(settings, "sidecar")
+        assert change[0] in text
+        config = self.folder / "envoy.yaml"
+        config.write_text(text.replace(*change))
+        return running_envoy(config, settings.admin_socket)
+
+    def authorize(self, answer: Answering) -> AbstractContextManager[list[bytes]]:
+        """Serve checks where `settings` says."""
+        return authorization_service(str(self.folder / "authz.sock"), answer)
+
+
+@pytest.fixture
+def stand(run_folder: Path) -> Iterator[Stand]:
+    """An upstream and a folder for sockets."""
+    with upstream_server() as port:
+        yield Stand(folder=run_folder, upstream_port=port)
+
+
+def names_upstream(reply: Reply) -> set[str]:
+    """The header names that the upstream got."""
+    assert reply.status == 200, reply
+    return {name.lower() for name, _ in json.loads(reply.body)["headers"]}
+
+
+FORGED = ("x-iap-audit-id", "X-Iap-User", "X.IAP.User", "x.iap-user", "x-IAP.groups", "x-iap-")
+KEPT = ("x-iapx", "xx-iap-user", "x-iap", "x-other", "x.ia-p")
+
+
+def test_forged_headers_of_ours_never_get_in(stand: Stand) -> None:
+    sent = (HOST, *((name, "forged") for name in (*FORGED, *KEPT)))
+    with stand.authorize(allow) as seen, stand.envoy(stand.settings) as envoy:
+        got = names_upstream(exchange(envoy.ports["sidecar"], headers=sent))
+    assert got.isdisjoint(name.lower() for name in FORGED)
+    assert got.issuperset(KEPT)
+    headers = external_auth_pb2.CheckRequest.FromString(seen[0]).attributes.request.http.header_map.headers
+    assert {header.key for header in headers}.isdisjoint(name.lower() for name in FORGED)
+
+
+UNDERSCORED = ("x_iap_user", "X_IAP_Audit_Id", "x-iap_user", "x_iap.user")
+
+
+@pytest.mark.parametrize("name", UNDERSCORED)
+def test_underscores_are_refused(stand: Stand, name: str) -> None:
+    with stand.authorize(allow) as seen, stand.envoy(stand.settings) as envoy:
+        assert exchange(envoy.ports["sidecar"], headers=(HOST, (name, "forged"))).status == 400
+    assert seen == []
+
+
+def test_and_would_be_removed_where_they_are_let_in(stand: Stand) -> None:
+    change = ("headers_with_underscores_action: REJECT_REQUEST", "headers_with_underscores_action: ALLOW")
+    sent = (HOST, *((name, "forged") for name in UNDERSCORED), ("x_other", "kept"))
+    with stand.authorize(allow), stand.envoy(stand.settings, change=change) as envoy:
+        got = names_upstream(exchange(envoy.ports["sidecar"], headers=sent))
+    assert got.isdisjoint(name.lower() for name in UNDERSCORED)
+    assert "x_other" in got
+
+
+def test_no_sidecar_is_503_with_retry_after(stand: Stand) -> None:
+    with stand.envoy(stand.settings) as envoy:
+        reply = exchange(envoy.ports["sidecar"], headers=(HOST,))
+        assert envoy.counter("http.sidecar.ext_authz.iap.error") == 1
+    assert (reply.status, reply.headers.get("retry-after"), reply.body) == (503, "1", b"")
+
+
+def test_the_sidecars_own_503_stays_as_it_is(stand: Stand) -> None:
+    with stand.authorize(refuse_for_now), stand.envoy(stand.settings) as envoy:
+        reply = exchange(envoy.ports["sidecar"], headers=(HOST,))
+    assert (reply.status, reply.headers.get("retry-after")) == (503, "7")
+    assert reply.headers.get("content-type") == "application/problem+json"
+    assert reply.body == b'{"code":"temporarily_unavailable"}'
+
+
+def test_a_refusal_gets_no_retry_after(stand: Stand) -> None:
+    with stand.authorize(refuse), stand.envoy(stand.settings) as envoy:
+        reply = exchange(envoy.ports["sidecar"], headers=(HOST,))
+    assert (reply.status, "retry-after" in reply.headers) == (403, False)
+
+
+def test_an_upstream_that_is_down_gets_no_retry_after(stand: Stand) -> None:
+    settings = replace(stand.settings, upstream=f"unix:{stand.folder}/nobody.sock")
+    with stand.authorize(allow), stand.envoy(settings) as envoy:
+        reply = exchange(envoy.ports["sidecar"], headers=(HOST,))
+    assert (reply.status, "retry-after" in reply.headers) == (503, False)
+
+
+def test_a_host_nobody_named_is_checked(stand: Stand) -> None:
+    with stand.authorize(allow) as seen, stand.envoy(stand.settings) as envoy:
+        assert exchange(envoy.ports["sidecar"], headers=(("host", "other.example.com"),)).status == 404
+        assert exchange(envoy.ports["sidecar"], headers=(HOST,)).status == 200
+    contexts = [dict(external_auth_pb2.CheckRequest.FromString(raw).attributes.context_extensions) for raw in seen]
+    assert contexts == [{}, {"policy": "orders"}]
+
+
+def test_the_readiness_listener_shows_nothing_else(stand: Stand) -> None:
+    with stand.envoy(stand.settings) as envoy:
+        port = envoy.ports["readiness"]
+        replies = {path: exchange(port, headers=(HOST,), path=path) for path in ("/ready", "/stats", "/ready/", "/")}
+        envoy.admin("/healthcheck/fail", method="POST")
+        draining = exchange(port, headers=(HOST,), path="/ready")
+    assert {path: reply.status for path, reply in replies.items()} == {
+        "/ready": 200,
+        "/stats": 404,
+        "/ready/": 404,
+        "/": 404,
+    }
+    assert replies["/ready"].body == b"LIVE\n"
+    assert draining.status == 503
+
+
+PROXY_V1 = b"PROXY TCP4 203.0.113.9 198.51.100.1 40000 443\r\n"
+PROXY_V2 = bytes.fromhex("0d0a0d0a000d0a515549540a 21 11 000c cb007109 c6336401 9c40 01bb")
+
+
+@pytest.mark.parametrize("preface", [PROXY_V1, PROXY_V2], ids=["version 1", "version 2"])
+def test_the_proxy_header_names_the_peer(stand: Stand, preface: bytes) -> None:
+    with stand.authorize(allow) as seen, stand.envoy(replace(stand.settings, proxy_protocol=True)) as envoy:
+        assert exchange(envoy.ports["sidecar"], headers=(HOST,), preface=preface).status == 200
+    attributes = external_auth_pb2.CheckRequest.FromString(seen[0]).attributes
+    assert attributes.source.address.socket_address.address == "203.0.113.9"
+
+
+def test_no_proxy_header_no_connection(stand: Stand) -> None:
+    with stand.authorize(allow) as seen, stand.envoy(replace(stand.settings, proxy_protocol=True)) as envoy:
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            exchange(envoy.ports["sidecar"], headers=(HOST,))
+        assert envoy.counter("proxy_proto.not_found_disallowed") == 1
+    assert seen == []

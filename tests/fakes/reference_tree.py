@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Merkle tree straight from the definitions of RFC 6962 section 2.1: slow, recursive, and with no code of ours but the names of two types.
+"""A Merkle tree straight from the definitions of RFC 6962 section 2.1.
 
-The tests compare the package with it. `PATH` and `PROOF` are spelled as in the RFC so that the two can be laid side by
-side; `RANGE` is the definition of the range proof. Nothing here is fast, and nothing here should become so.
+Slow, recursive, and with no code of ours but the names of two types: the tests compare the package with it. `path` and
+`proof` are spelled as in the RFC so that the two can be laid side by side; `outside` is the definition of the range
+proof. Nothing here is fast, and nothing here should become so.
 """
 
 from collections.abc import Callable, Sequence

@@ -78,14 +78,19 @@ def build_bootstrap(settings: EdgeSettings) -> Bootstrap:
 
 def render_bootstrap(settings: EdgeSettings, kind: str) -> str:
     """The YAML file for `settings`; `kind` is what its first line names. Raises ConfigInvalid with every fault."""
+    return _HEADER.format(kind=kind) + render_document(to_document(settings))
+
+
+def render_document(document: dict[str, object]) -> str:
+    """YAML that reads the same under versions 1.1 and 1.2."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.representer.sort_base_mapping_type_on_output = False  # the order of the proto files
     yaml.width = _LINE_WIDTH
     stream = io.StringIO()
-    yaml.dump(to_document(settings), stream)
-    return _HEADER.format(kind=kind) + stream.getvalue()
+    yaml.dump(document, stream)
+    return stream.getvalue()
 
 
 def to_document(settings: EdgeSettings) -> dict[str, object]:

@@ -34,7 +34,7 @@ REQUEST_MAX_BYTES = 4 * 1024 * 1024
 ANSWER_MARGIN_SECONDS = 0.02
 """Kept of Envoy's own deadline for the way back."""
 
-_OPTIONS = (
+OPTIONS = (
     ("grpc.max_receive_message_length", REQUEST_MAX_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 4096),
@@ -53,7 +53,7 @@ class CheckServer:
         self._deadline_seconds = deadline_seconds
         self._lock: int | None = None
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=OPTIONS)
         handlers: dict[str, "grpc.RpcMethodHandler[bytes, bytes]"] = {
             "Check": grpc.unary_unary_rpc_method_handler(self._check)
         }

@@ -2,6 +2,7 @@
 """Properties of the log. Each docstring quotes, or names, the sentence of the specification that it tests."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from iap_authz.tlog.batch import Stage, parse_stage, plan, render_stage
 from iap_authz.tlog.checkpoint import Checkpoint, parse_checkpoint, render_checkpoint
 from iap_authz.tlog.cosign import CosignerKey
 from iap_authz.tlog.edge import EMPTY_EDGE
-from iap_authz.tlog.hashing import EMPTY_ROOT, SIZE_LIMIT_LEAVES, leaf_hash
+from iap_authz.tlog.hashing import EMPTY_ROOT, SIZE_LIMIT_LEAVES, NodeHash, leaf_hash
 from iap_authz.tlog.note import Note, SignatureLine, VerifierKey, check_note, parse_note, render_note, sign_note
 from iap_authz.tlog.proof import check_consistency, check_inclusion, check_range, prove_range
 from iap_authz.tlog.proof_file import ProofFile, parse_proof_file, render_proof_file
@@ -34,7 +35,7 @@ from tests.unit.tlog.tlog_keys import signed, signer
 
 FAST = settings(max_examples=120, deadline=None)
 
-hashes = st.binary(min_size=32, max_size=32)
+hashes = st.binary(min_size=32, max_size=32).map(NodeHash)
 sizes = st.integers(0, SIZE_LIMIT_LEAVES - 1)
 names = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Zs", "Zl", "Zp", "Cs"), exclude_characters="+"),
@@ -64,7 +65,7 @@ proof_files = st.builds(
     extra_untrusted=st.binary(max_size=60),
 )
 
-VALUES: list[tuple[st.SearchStrategy, Callable, Callable]] = [
+VALUES: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable[[bytes], Any]]] = [
     (notes, render_note, parse_note),
     (checkpoints, render_checkpoint, parse_checkpoint),
     (tiles, lambda tile: render_tile_path(tile).encode(), lambda data: parse_tile_path(data.decode("latin-1"))),
@@ -81,7 +82,7 @@ ROUND_TRIPS = pytest.mark.parametrize(
 @given(data=st.data())
 @FAST
 def test_what_is_rendered_parses_back(
-    values: st.SearchStrategy, render: Callable, parse: Callable, data: st.DataObject
+    values: st.SearchStrategy[Any], render: Callable[[Any], bytes], parse: Callable[[bytes], Any], data: st.DataObject
 ) -> None:
     """parse(render(value)) == value, for every value that can exist."""
     value = data.draw(values)
@@ -92,7 +93,7 @@ def test_what_is_rendered_parses_back(
 @given(data=st.data())
 @FAST
 def test_what_parses_renders_back_to_the_same_bytes(
-    values: st.SearchStrategy, render: Callable, parse: Callable, data: st.DataObject
+    values: st.SearchStrategy[Any], render: Callable[[Any], bytes], parse: Callable[[bytes], Any], data: st.DataObject
 ) -> None:
     """A parser accepts one spelling: whatever is done to good bytes, what still parses renders to itself."""
     good = render(data.draw(values))
@@ -209,7 +210,7 @@ def test_a_range_proof_places_its_leaves_in_one_way(data: st.DataObject, size: i
     first = data.draw(st.integers(0, size - 1))
     end = data.draw(st.integers(first + 1, size))
 
-    def read(subtrees: Sequence[Subtree]) -> list[bytes]:
+    def read(subtrees: Sequence[Subtree]) -> list[NodeHash]:
         return [TREE.mth(one.index << one.level, (one.index + 1) << one.level) for one in subtrees]
 
     proof = prove_range(first, end - first, size=size, read=read)
@@ -229,7 +230,7 @@ def test_a_range_proof_places_its_leaves_in_one_way(data: st.DataObject, size: i
     root=st.sampled_from([TREE.root(size) for size in range(20)]),
 )
 @FAST
-def test_an_invented_proof_never_holds(proof: list[bytes], index: int, size: int, root: bytes) -> None:
+def test_an_invented_proof_never_holds(proof: list[NodeHash], index: int, size: int, root: NodeHash) -> None:
     """No path of hashes leads from a leaf that is not in the tree to its root (RFC 6962 section 2.1)."""
     leaf = leaf_hash(b"not an entry")
     with pytest.raises(BadProof):
@@ -237,7 +238,7 @@ def test_an_invented_proof_never_holds(proof: list[bytes], index: int, size: int
     with pytest.raises(BadProof):
         check_range([leaf], index, size=size, proof=proof, root=root)
     with pytest.raises(BadProof):
-        check_consistency(index, size, proof=proof, old_root=leaf, new_root=root)
+        check_consistency(index, size, proof=proof, old_root=NodeHash(leaf), new_root=root)
 
 
 def test_the_exceptions_of_the_log_are_those_of_the_package() -> None:

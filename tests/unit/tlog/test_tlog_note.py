@@ -36,7 +36,8 @@ PETER_TEXT = b"If you think cryptography is the answer to your problem,\nthen yo
 PETER_NOTE = (
     PETER_TEXT
     + (
-        "\n— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+        "\n— PeterNeumann "
+        "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
     ).encode()
 )
 

@@ -26,7 +26,7 @@ TREE = ReferenceTree.numbered(LIMIT)
 OTHER = NodeHash(b"\x5a" * 32)
 
 
-Hash = TypeVar("Hash", LeafHash, NodeHash)
+Hash = TypeVar("Hash", bound=bytes)
 
 
 class CountedRead:
@@ -83,8 +83,10 @@ def test_every_range_proof() -> None:
 def falsified(hashes: Sequence[Hash]) -> list[list[Hash]]:
     """Each way to damage a proof a little: a bit of each hash, one dropped, one inserted, two neighbours swapped."""
     damaged: list[list[bytes]] = []
-    for at, value in enumerate(hashes):
-        before, after = hashes[:at], hashes[at + 1 :]
+    for at in range(len(hashes)):
+        before: list[bytes] = list(hashes[:at])
+        value: bytes = hashes[at]
+        after: list[bytes] = list(hashes[at + 1 :])
         damaged += [
             [*before, *after],
             [*before, value, value, *after],
@@ -94,7 +96,8 @@ def falsified(hashes: Sequence[Hash]) -> list[list[Hash]]:
         ]
         if after and after[0] != value:
             damaged.append([*before, after[0], value, *after[1:]])
-    damaged += [[*hashes[:at], OTHER, *hashes[at:]] for at in range(len(hashes) + 1)]
+    for at in range(len(hashes) + 1):
+        damaged.append([*hashes[:at], OTHER, *hashes[at:]])
     return cast("list[list[Hash]]", damaged)
 
 
@@ -108,7 +111,7 @@ def test_no_damaged_inclusion_proof_holds() -> None:
                     check_inclusion(leaf, index, size=size, proof=bad, root=root)
             for wrong in (OTHER, leaf[:31], TREE.leaf((index + 1) % size) if size > 1 else OTHER):
                 with pytest.raises(BadProof):
-                    check_inclusion(wrong, index, size=size, proof=good, root=root)
+                    check_inclusion(LeafHash(wrong), index, size=size, proof=good, root=root)
             with pytest.raises(BadProof):
                 check_inclusion(leaf, index, size=size, proof=good, root=OTHER)
 
@@ -174,9 +177,9 @@ def test_no_damaged_range_proof_holds() -> None:
                 for bad in falsified(good):
                     with pytest.raises(BadProof):
                         check_range(leaves, first, size=size, proof=bad, root=root)
-                for bad in falsified(leaves):
+                for wrong_leaves in falsified(leaves):
                     with pytest.raises(BadProof):
-                        check_range(bad, first, size=size, proof=good, root=root)
+                        check_range(wrong_leaves, first, size=size, proof=good, root=root)
                 for wrong in {*range(-1, size + 1)} - {first}:
                     with pytest.raises(BadProof):
                         check_range(leaves, wrong, size=size, proof=good, root=root)
@@ -256,4 +259,6 @@ def test_the_largest_tree() -> None:
     assert len(prove_range(size // 3, 2, size=size, read=read)) <= 2 * 63 - 1
     for index in (0, size // 3, size - 1):
         with pytest.raises(BadProof, match="got root"):
-            check_inclusion(OTHER, index, size=size, proof=prove_inclusion(index, size, read=read), root=OTHER)
+            check_inclusion(
+                LeafHash(OTHER), index, size=size, proof=prove_inclusion(index, size, read=read), root=OTHER
+            )

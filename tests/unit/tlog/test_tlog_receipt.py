@@ -68,7 +68,9 @@ def test_a_tree_that_does_not_continue_ours_is_refused() -> None:
     """The evil tree has our leaves and a valid signature; only consistency tells."""
     with pytest.raises(BadProof):
         check_receipt(
-            replace(receipt(30, 15, tree=EVIL), first_index=0, count=3, range_proof=tuple(EVIL.outside(0, 3, 30))),
+            replace(
+                receipt(30, 15, tree=EVIL), first_index=LeafIndex(0), count=3, range_proof=tuple(EVIL.outside(0, 3, 30))
+            ),
             TREE.leaves(0, 3),
             verifier=VERIFIER,
             last_checkpoint=signed(TREE, 15),

@@ -4,7 +4,7 @@
 import pytest
 
 from iap_authz.errors import Malformed
-from iap_authz.tlog.hashing import EMPTY_ROOT, SIZE_LIMIT_LEAVES
+from iap_authz.tlog.hashing import EMPTY_ROOT, SIZE_LIMIT_LEAVES, as_nodes
 from iap_authz.tlog.tree import CompactRange, Subtree, cover, fold, grow, subtree_root
 from tests.fakes.reference_tree import ReferenceTree
 
@@ -59,7 +59,7 @@ def test_merging_is_extending() -> None:
 def test_roots() -> None:
     for size in range(LIMIT + 1):
         assert range_of(0, size).root() == TREE.root(size)
-        assert subtree_root(TREE.leaves(0, size)) == TREE.root(size)
+        assert subtree_root(as_nodes(TREE.leaves(0, size))) == TREE.root(size)
     assert fold([]) == subtree_root([]) == CompactRange.empty().root() == EMPTY_ROOT
 
 

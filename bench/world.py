@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the measured sidecar works with: keys, a token, a device, ten routes, and the check that Envoy would send."""
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from envoy.service.auth.v3 import external_auth_pb2
+
+HOST = "orders.example.com"
+ROUTES = 10
+LIFETIME = dt.timedelta(hours=2)
+
+RULE = (
+    '"eng" in identity.groups && device.managed && device.disk_encrypted && device.age < duration("240h")'
+    ' && "office" in location.networks'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Paths and bytes of one benchmark. `check` is a serialized CheckRequest that is allowed."""
+
+    folder: Path
+    config: Path
+    socket: str
+    check: bytes
+
+
+def make_world(folder: Path) -> World:
+    """Write everything into `folder`."""
+    folder.mkdir(parents=True)
+    now = dt.datetime.now(dt.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _certificate(now)
+    (folder / "jwks.json").write_text(json.dumps({"keys": [_jwk(key)]}))
+    (folder / "devices.json").write_text(json.dumps(_inventory(certificate, now)))
+    (folder / "networks.yaml").write_text('networks: {office: ["192.0.2.0/24"]}\n')
+    (folder / "policy.yaml").write_text(_policy())
+    (folder / "sidecar.yaml").write_text(
+        "kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: bench.example.com/log\n"
+        "journal: {directory: journal, bound: 8 GiB}\npolicies: [policy.yaml]\n"
+        "identity: {issuers: [{name: corp, issuer: 'https://login.example.com/', audiences: [orders],"
+        " algorithms: [ES256], jwks_file: jwks.json}]}\n"
+        "device: {inventory_file: devices.json}\nlocation: {client_address: peer, networks_file: networks.yaml}\n"
+        "deadline: 5s\nmax_in_flight: 4096\n"
+    )
+    check = _check(_token(key, now), certificate)
+    return World(folder=folder, config=folder / "sidecar.yaml", socket=f"unix:{folder}/authz.sock", check=check)
+
+
+def grpc_frame(message: bytes) -> bytes:
+    """One uncompressed gRPC message with its five-byte prefix."""
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def _b64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    numbers = key.public_key().public_numbers()
+    x, y = (_b64(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+    return {"kty": "EC", "crv": "P-256", "kid": "k1", "use": "sig", "alg": "ES256", "x": x, "y": y}
+
+
+def _token(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> str:
+    header = {"alg": "ES256", "typ": "JWT", "kid": "k1"}
+    claims = {
+        "iss": "https://login.example.com/",
+        "sub": "u-1842",
+        "aud": "orders",
+        "iat": int(now.timestamp()),
+        "exp": int((now + LIFETIME).timestamp()),
+        "groups": ["eng", "oncall"],
+        "email": "ana@example.com",
+        "email_verified": True,
+        "sid": "s-77",
+    }
+    signed = f"{_b64(json.dumps(header).encode())}.{_b64(json.dumps(claims).encode())}"
+    r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
+    return f"{signed}.{_b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def _certificate(now: dt.datetime) -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "laptop-7")])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1842)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _inventory(certificate: x509.Certificate, now: dt.datetime) -> dict[str, object]:
+    der = certificate.public_bytes(Encoding.DER)
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    device = {
+        "id": "laptop-7",
+        "certificate_sha256": [hashlib.sha256(der).hexdigest()],
+        "managed": True,
+        "disk_encrypted": True,
+        "os": "linux",
+        "os_version": "6.1",
+        "posture_time": stamp,
+    }
+    return {"revision": 1, "taken": stamp, "devices": [device]}
+
+
+def _policy() -> str:
+    routes = [
+        f"- name: r{number}\n  match: {{hosts: [{HOST}], paths: ['/api/{number}/**']}}\n"
+        f"  deny:\n  - {{id: revoked, when: 'device.state == PRESENT && has(device.revoked) && device.revoked'}}\n"
+        f"  allow:\n  - {{id: engineers, when: '{RULE}'}}\n"
+        for number in range(ROUTES)
+    ]
+    return "kind: Policy\nname: bench\nroutes:\n" + "".join(routes)
+
+
+def _check(token: str, certificate: x509.Certificate) -> bytes:
+    message = external_auth_pb2.CheckRequest()
+    attributes = message.attributes
+    attributes.source.address.socket_address.address = "192.0.2.7"
+    attributes.source.address.socket_address.port_value = 40_000
+    attributes.source.certificate = quote(certificate.public_bytes(Encoding.PEM).decode(), safe="")
+    attributes.tls_session.sni = HOST
+    http = attributes.request.http
+    http.id, http.method, http.path, http.host = "7351906183", "GET", "/api/3/orders/1842", HOST
+    http.scheme, http.protocol = "https", "HTTP/2"
+    headers = {
+        ":authority": HOST,
+        ":path": http.path,
+        ":method": "GET",
+        ":scheme": "https",
+        "authorization": f"Bearer {token}",
+        "user-agent": "Mozilla/5.0 (X11; Linux x86_64) bench",
+        "accept": "application/json",
+        "x-request-id": "0f0b6a5e-8f4e-4f8e-9d55-0b1de4b2f0a1",
+        "x-forwarded-proto": "https",
+        "cookie": "theme=dark",
+    }
+    for name, value in headers.items():
+        http.header_map.headers.add(key=name, raw_value=value.encode())
+    return message.SerializeToString()

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FileJournal`: the writer's log on a local disk, by group commit (PROTOCOL rules W1 to W4 and R2).
+
+The invariant: a record's `durable` is done only after its bytes, and a signed checkpoint over them, have been fsynced;
+and a record that was accepted finds the disk space it needs, because that was preallocated before.
+
+    append_nowait   the loop: leaf hash, frame, queue            what is queued is lost at a crash; nobody was told
+    _turn           the loop: all that waits becomes one group, the tree grows, the checkpoint is signed
+    write or start  the thread: one write, one fdatasync         a torn group is cut by recovery
+    _committed      the loop: the futures of the group are done  the next group starts at once
+
+One group at a time. Sequences are given in the order of `append_nowait` and committed in it. After any error nothing is
+written again, not even to close (W4): the tree in memory is then ahead of what the disk may hold.
+"""
+
+import asyncio
+import errno
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from iap_authz.adapters.journal.committer import Committer
+from iap_authz.adapters.journal.directory import (
+    Recovered,
+    lock_directory,
+    make_directories,
+    measure,
+    recover,
+)
+from iap_authz.adapters.journal.disk import Disk
+from iap_authz.adapters.journal.segments import SegmentFiles
+from iap_authz.errors import JournalFull
+from iap_authz.model.ids import AuditId, Sequence, WriterId
+from iap_authz.ports import Appended, Room, Signer
+from iap_authz.records.journal_format import (
+    CHECKPOINT_MAX_BYTES,
+    FrameType,
+    SegmentHeader,
+    frame_bytes,
+    render_frame,
+    render_header,
+)
+from iap_authz.records.record import RECORD_MAX_BYTES, RecordTooLarge
+from iap_authz.records.room import MIB, Fill, JournalBounds, Share, check_room
+from iap_authz.records.started import Predecessor
+from iap_authz.records.writerlog import WriterLog, start_writer_log
+from iap_authz.tlog.hashing import LeafHash, leaf_hash
+
+GROUP_MAX_RECORDS = 256
+"""One signature and one fdatasync for at most this many records: more gain nothing measurable."""
+
+GROUP_MAX_BYTES = 8 * MIB
+"""Keeps a group of large records well inside a segment."""
+
+HEADER_MAX_BYTES = 4_096
+"""A header with 63 hashes and the longest note, rounded up."""
+
+SURVEY_INTERVAL_SECONDS = 0.5
+"""While the journal is full, it is measured at most this often: room that an operator makes is seen within a second."""
+
+_SHARES = {room: Share(room.value) for room in Room}
+_CHECKPOINT_BYTES = frame_bytes(CHECKPOINT_MAX_BYTES)
+_RECORD_BYTES = frame_bytes(RECORD_MAX_BYTES)
+_GROUPS_BEYOND = 4
+"""Groups that a queue may become beyond one for each 256 records: limits by size, and the one that waits already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """A record that has its sequence and waits for its group."""
+
+    frame: bytes
+    leaf: LeafHash
+    durable: "asyncio.Future[None]"
+
+
+class FileJournal:
+    """Satisfies the port `Journal`. Owned by the event loop's thread; made by `open`."""
+
+    def __init__(
+        self,
+        files: SegmentFiles,
+        log: WriterLog,
+        *,
+        lock: int,
+        recovered: Recovered | None,
+        bounds: JournalBounds,
+        disk: Disk,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._files = files
+        self._log = log
+        self._writer = log.writer
+        self._lock: int | None = lock
+        self._recovered = recovered
+        self._bounds = bounds
+        self._disk = disk
+        self._monotonic = monotonic
+        self._committer = Committer(self._loop)
+        self._failed: asyncio.Future[None] = _observed(self._loop.create_future())
+        self._queue: deque[_Waiting] = deque()
+        self._queued_bytes = 0
+        self._committing: list[_Waiting] = []
+        self._is_awake = False
+        self._next = Sequence(0)
+        self._segments = 0
+        self._checkpoint = b""
+        self._settled_bytes = 0
+        self._segment_bytes = 0
+        self._free_bytes = 0
+        self._is_prepared = False
+        self._disk_full = False
+        self._surveyed = -SURVEY_INTERVAL_SECONDS
+        self._is_surveying = False
+        self._closing: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        origin: str,
+        signer: Signer,
+        bounds: JournalBounds | None = None,
+        disk: Disk | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> "FileJournal":
+        """Lock `directory`, recover what the writers before have left, and start a new one. Call from the running loop.
+
+        Blocks. Raises ConfigInvalid if another process holds the directory, Corrupt if a writer before is damaged,
+        Malformed if `origin` is no log origin, OSError if the disk fails.
+        """
+        bounds, disk = bounds or JournalBounds(), disk or Disk()
+        log = start_writer_log(origin, signer.public_key, sign=signer.sign)
+        make_directories(directory, disk)
+        lock = lock_directory(directory)
+        try:
+            recovered = recover(directory, disk)
+            files = SegmentFiles(directory / log.writer.hex(), segment_bytes=bounds.segment_bytes, disk=disk)
+            journal = cls(files, log, lock=lock, recovered=recovered, bounds=bounds, disk=disk, monotonic=monotonic)
+            journal._surveyed_now((measure(directory), files.prepare()))
+        except BaseException:
+            disk.close(lock)
+            raise
+        return journal
+
+    @property
+    def writer(self) -> WriterId:
+        """Who writes."""
+        return self._writer
+
+    @property
+    def failed(self) -> "asyncio.Future[None]":
+        """Done with the error after the first write or fsync error."""
+        return self._failed
+
+    @property
+    def predecessor(self) -> Predecessor | None:
+        """The writer that wrote here last, and its last journaled checkpoint."""
+        return None if self._recovered is None else self._recovered.predecessor
+
+    @property
+    def predecessor_time(self) -> datetime | None:
+        """When the last journaled record of the writer before was made: no later record may be earlier (rule T1)."""
+        return None if self._recovered is None else self._recovered.last_time
+
+    @property
+    def checkpoint(self) -> bytes:
+        """The last signed checkpoint that is durable; empty before the first commit."""
+        return self._checkpoint
+
+    @property
+    def used_bytes(self) -> int:
+        """What counts against the bound: the files of all writers, without preallocated space, and what is queued."""
+        return self._settled_bytes + self._segment_bytes + self._queued_bytes
+
+    def append_nowait(self, build: Callable[[WriterId, Sequence], bytes], *, room: Room) -> Appended:
+        """Give the record that `build` makes the next sequence and queue it for the next group commit.
+
+        Raises JournalFull when `room` has none left (`build` is not called then), RecordTooLarge if the record does not
+        fit in a leaf, what `build` raises (the sequence is not used up then), OSError after a failure or `close`.
+        """
+        self._check_accepting()
+        self._check_room(room)
+        sequence = self._next
+        leaf = build(self._writer, sequence)
+        if not 1 <= len(leaf) <= RECORD_MAX_BYTES:
+            raise RecordTooLarge(len(leaf))
+        waiting = _Waiting(
+            frame=render_frame(FrameType.RECORD, leaf),
+            leaf=leaf_hash(leaf),
+            durable=_observed(self._loop.create_future()),
+        )
+        self._next = Sequence(sequence + 1)
+        self._queue.append(waiting)
+        self._queued_bytes += len(waiting.frame)
+        self._wake()
+        return Appended(audit_id=AuditId(waiting.leaf.hex()), sequence=sequence, durable=waiting.durable)
+
+    async def close(self) -> None:
+        """Commit what is queued, give back preallocated space, release the lock. Idempotent.
+
+        Raises OSError if giving back fails; what was appended is durable, or its future says that it is not.
+        """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._idle.wait()
+        last = self._files.abandon if self._failed.done() else self._files.finish
+        finished = self._loop.create_future()
+        self._committer.submit(last, partial(_settle, finished))
+        self._committer.stop()
+        try:
+            await finished
+        finally:
+            if self._lock is not None:
+                self._disk.close(self._lock)
+                self._lock = None
+
+    def _check_accepting(self) -> None:
+        if self._failed.done():
+            raise OSError(errno.EIO, "the journal has failed, and takes nothing more")
+        if self._closing is not None:
+            raise OSError(errno.ESHUTDOWN, "the journal is closed")
+
+    # ---- room (rule R2)
+
+    def _check_room(self, room: Room) -> None:
+        """Raise JournalFull unless the largest record fits, with the checkpoints of everything that is queued."""
+        extra = _RECORD_BYTES + (len(self._queue) // GROUP_MAX_RECORDS + _GROUPS_BEYOND) * _CHECKPOINT_BYTES
+        prepared = self._bounds.segment_bytes - HEADER_MAX_BYTES if self._is_prepared else 0
+        allocated = max(self._free_bytes, prepared) - self._queued_bytes
+        fill = Fill(used_bytes=self.used_bytes, allocated_bytes=allocated, disk_full=self._disk_full)
+        try:
+            check_room(_SHARES[room], extra, fill=fill, bounds=self._bounds)
+        except JournalFull:
+            self._survey()
+            raise
+
+    def _survey(self) -> None:
+        """Measure again, and try to prepare a segment, off the loop; at most twice a second, when someone asks."""
+        now = self._monotonic()
+        if self._is_surveying or now - self._surveyed < SURVEY_INTERVAL_SECONDS:
+            return
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._is_surveying = True
+        self._committer.submit(self._measure_and_prepare, self._survey_done)
+
+    def _measure_and_prepare(self) -> tuple[int, bool]:
+        """In the thread: the bytes of all settled segments, and whether the next one is ready."""
+        prepared = self._files.prepare()
+        current = self._files.current
+        leave_out = frozenset() if current is None else frozenset({current})
+        return measure(self._files.directory.parent, leave_out=leave_out), prepared
+
+    def _survey_done(self, result: object, failure: BaseException | None) -> None:
+        self._is_surveying = False
+        if failure is not None:
+            self._fail(failure)
+        elif isinstance(result, tuple):
+            self._surveyed_now(result)
+
+    def _surveyed_now(self, result: tuple[int, bool]) -> None:
+        self._settled_bytes, self._is_prepared = result
+        self._disk_full = not self._is_prepared
+        self._surveyed = self._monotonic()
+
+    # ---- group commit
+
+    def _wake(self) -> None:
+        """Start a group after this turn of the loop, so that everything that arrives in it shares one."""
+        self._idle.clear()
+        if not self._is_awake and not self._committing:
+            self._is_awake = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_awake = False
+        if self._failed.done() or self._committing or not self._queue:
+            return
+        try:
+            job = self._plan_group()
+        except BaseException as error:  # noqa: BLE001 - a group that cannot be made is a journal that has failed
+            self._fail(error)
+            return
+        self._committer.submit(job, self._committed)
+
+    def _plan_group(self) -> Callable[[], None]:
+        """Take what waits, grow the tree, sign, and say what the thread writes: a group, or a header and a group."""
+        self._committing = self._take_group()
+        first, before, checkpoint = self._log.size, self._log.tree, self._checkpoint
+        self._log, self._checkpoint = self._log.commit([waiting.leaf for waiting in self._committing])
+        frames = [waiting.frame for waiting in self._committing]
+        group = b"".join([*frames, render_frame(FrameType.CHECKPOINT, self._checkpoint)])
+        self._queued_bytes -= sum(map(len, frames))
+        if len(group) <= self._free_bytes:
+            self._free_bytes -= len(group)
+            self._segment_bytes += len(group)
+            return partial(self._files.write, group)
+        header = SegmentHeader(
+            public_key=self._log.signer.public_key, number=self._segments, before=before, checkpoint=checkpoint
+        )
+        group = render_frame(FrameType.HEADER, render_header(header)) + group
+        self._settled_bytes += self._segment_bytes
+        self._segments, self._segment_bytes = self._segments + 1, len(group)
+        self._free_bytes, self._is_prepared = self._bounds.segment_bytes - len(group), False
+        return partial(self._files.start, first, group)
+
+    def _take_group(self) -> list[_Waiting]:
+        taken, size = [self._queue.popleft()], 0
+        while self._queue and len(taken) < GROUP_MAX_RECORDS:
+            size += len(self._queue[0].frame)
+            if size > GROUP_MAX_BYTES:
+                break
+            taken.append(self._queue.popleft())
+        return taken
+
+    def _committed(self, _: object, failure: BaseException | None) -> None:
+        if failure is not None:
+            self._fail(failure)
+            return
+        done, self._committing = self._committing, []
+        for waiting in done:
+            if not waiting.durable.done():
+                waiting.durable.set_result(None)
+        if not self._is_prepared and not self._disk_full and not self._is_surveying:
+            self._prepare()
+        if self._queue:
+            self._turn()
+        else:
+            self._idle.set()
+
+    def _fail(self, error: BaseException) -> None:
+        """After this nothing is written (rule W4). Everyone who waits is told, each with an exception of their own."""
+        if not self._failed.done():
+            self._failed.set_exception(_as_os_error(error))
+        for waiting in (*self._committing, *self._queue):
+            if not waiting.durable.done():
+                waiting.durable.set_exception(_as_os_error(error))
+        self._committing = []
+        self._queue.clear()
+        self._idle.set()
+
+
+def _observed(future: "asyncio.Future[None]") -> "asyncio.Future[None]":
+    """A future whose error nobody has to look at: those who care await it, and `failed` tells the process."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
+def _settle(future: "asyncio.Future[None]", _: object, failure: BaseException | None) -> None:
+    if failure is None:
+        future.set_result(None)
+    else:
+        future.set_exception(_as_os_error(failure))
+
+
+def _as_os_error(error: BaseException) -> OSError:
+    """The error for one waiter. What is not an OSError is a defect of ours; it ends the process just the same."""
+    number = error.errno if isinstance(error, OSError) and error.errno is not None else errno.EIO
+    told = OSError(number, f"the journal failed: {type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
