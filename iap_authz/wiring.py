@@ -72,7 +72,7 @@ def make_slots(config: SidecarConfig) -> Slots:
     return Slots(
         policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None),
         keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
-        inventory=_file_slot(inventory_source, "inventory", config.device and config.device.inventory_file),
+        inventory=_file_slot(inventory_source, "inventory", config.device.inventory_file if config.device else None),
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
     )

@@ -5,6 +5,7 @@ Every command that reports has `--json`. Colour and progress go to a terminal on
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -31,13 +32,9 @@ def _show_version(*, asked: bool) -> None:
 @app.callback()
 def _root(
     *,
-    version: bool = typer.Option(
-        default=False,
-        param_decls=["--version"],
-        callback=_show_version,
-        is_eager=True,
-        help="Print the version.",
-    ),
+    version: Annotated[  # noqa: ARG001 -- the callback acts on it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

@@ -2,17 +2,18 @@
 """`iap-authz demo`: a real Envoy on this machine, and everything that can be shown in half a minute."""
 
 import json
+import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iap_authz.demo.live import find_envoy, go_live
+from iap_authz.demo.live import Live, find_envoy, go_live
 from iap_authz.demo.processes import signals_raise
 from iap_authz.demo.run import run_demo
 from iap_authz.demo.show import make_console, show_asked, show_next, show_report, to_document
@@ -33,6 +34,7 @@ def demo(
     Exit 0 if everything came out as it must. Nothing is left running.
     """
     envoy, console = find_envoy(), make_console()
+    os.umask(0o077)  # private keys and tokens; also what the sidecar and Envoy write
     with signals_raise(), _demo_folder(folder) as place:
         if not as_json:
             console.print("Making keys, certificates, policy and places; starting the sidecar and Envoy ...")
@@ -43,8 +45,7 @@ def demo(
             else:
                 show_report(console, report)
             if keep:
-                show_next(console, live)
-                _wait_for_interrupt()
+                _stay_up(live)
     if not (as_json or keep):
         console.print("Everything has ended. Next: iap-authz demo --keep, to try requests and policies of your own.")
     if report.differences:
@@ -72,10 +73,9 @@ def _demo_folder(folder: Path | None) -> Iterator[Path]:
     yield folder.absolute()
 
 
-def _wait_for_interrupt() -> None:
-    """Until Ctrl-C; SIGTERM and SIGHUP raise by themselves."""
-    try:
+def _stay_up(live: Live) -> None:
+    """Until Ctrl-C; SIGTERM and SIGHUP raise by themselves. On standard error, so that --json stays one object."""
+    with suppress(KeyboardInterrupt):
+        show_next(make_console(stderr=True), live)
         while True:
             signal.pause()
-    except KeyboardInterrupt:
-        return

@@ -30,11 +30,11 @@ AUDIT_ID_SHOWN_CHARS = 12
 _STYLES = {Verdict.ALLOW: "green", Verdict.DENY: "red", Verdict.CHALLENGE: "yellow", Verdict.UNDECIDED: "magenta"}
 
 
-def make_console() -> Console:
-    """Standard output, as it is: coloured and as wide as the terminal, or plain."""
-    console = Console(highlight=False, soft_wrap=False)
+def make_console(*, stderr: bool = False) -> Console:
+    """Standard output or error, as it is: coloured and as wide as the terminal, or plain."""
+    console = Console(highlight=False, stderr=stderr)
     if not console.is_terminal:
-        console = Console(highlight=False, width=PLAIN_WIDTH, no_color=True, safe_box=True)
+        console = Console(highlight=False, stderr=stderr, width=PLAIN_WIDTH, no_color=True)
     return console
 
 

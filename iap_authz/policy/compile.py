@@ -151,7 +151,7 @@ class _File:
         return expression, checked
 
     def _check_captures(self, text: Text, checked: Checked, captures: Sequence[str]) -> None:
-        for read in sorted(checked.plain | checked.guarded):
+        for read in sorted(checked.plain | checked.guarded, key=_by_path):
             if read.family != "request" or read.field != "captures" or read.key is None or read.key in captures:
                 continue
             message = f"no path of this route names {shown(read.key)}{nearest(read.key, captures)}"

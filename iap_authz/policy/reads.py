@@ -69,7 +69,7 @@ class Kind(enum.Enum):
     """A scalar without presence: set if it is not its default."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Read:
     """One read. `family` is empty for `now`; `key` is None but for a key of a map."""
 

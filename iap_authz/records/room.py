@@ -23,6 +23,12 @@ GIB, MIB = 1 << 30, 1 << 20
 SEGMENT_BYTES = 16 * MIB
 """Large enough that a new file is rare, small enough to drop one at a time; the reserve fits in it."""
 
+RESERVE_BYTES = 8 * MIB
+"""Some hundred thousand counts of refusals: days of a flood, at one record a second for each reason."""
+
+WORK_BYTES = 128 << 10
+"""What a segment and a bound must hold beside the reserve: the largest record, a header and some checkpoints."""
+
 
 class Share(enum.Enum):
     """The parts of a journal, lowest first: the values are those of the port's `Room`."""
@@ -38,16 +44,22 @@ class JournalBounds:
 
     bound_bytes: int = GIB
     high_water: float = 0.8
-    reserve_bytes: int = 8 * MIB
+    reserve_bytes: int = RESERVE_BYTES
     segment_bytes: int = SEGMENT_BYTES
 
     def __post_init__(self) -> None:
         if not 0 < self.high_water <= 1:
             raise ValueError(f"got a high-water mark of {self.high_water}, want more than 0 and at most 1")
-        if not 0 <= self.reserve_bytes < min(self.bound_bytes, self.segment_bytes):
-            raise ValueError(
-                f"got a reserve of {self.reserve_bytes} bytes, want less than a segment and than the bound"
-            )
+        most = min(self.bound_bytes, self.segment_bytes) - WORK_BYTES
+        if not 0 <= self.reserve_bytes <= most:
+            raise ValueError(f"got a reserve of {self.reserve_bytes} bytes, want 0 to {most}: less than a segment")
+
+    @classmethod
+    def within(cls, bound_bytes: int) -> "JournalBounds":
+        """The defaults, made smaller where a bound of this many bytes is too small for them; at least 1 MiB."""
+        segment_bytes = min(SEGMENT_BYTES, max(MIB, bound_bytes // 4))
+        reserve_bytes = min(RESERVE_BYTES, bound_bytes // 8, segment_bytes // 2)
+        return cls(bound_bytes=bound_bytes, reserve_bytes=reserve_bytes, segment_bytes=segment_bytes)
 
     def limit_bytes(self, share: Share) -> int:
         """Up to where `share` may fill the journal."""

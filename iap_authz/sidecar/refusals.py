@@ -8,6 +8,7 @@ so none is lost while the process lives.
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import JournalFull
@@ -49,14 +50,12 @@ class RefusalCounter:
         """Write a record for each count. What finds no room stays counted."""
         for key in tuple(self._counts):
             try:
-                self._journal.append_nowait(
-                    lambda writer, sequence, key=key: self._build(writer, sequence, key), room=Room.RESERVE
-                )
+                self._journal.append_nowait(partial(self._build, key), room=Room.RESERVE)
             except JournalFull:
                 return
             del self._counts[key]
 
-    def _build(self, writer: WriterId, sequence: Sequence, key: tuple[Verdict, Reason]) -> bytes:
+    def _build(self, key: tuple[Verdict, Reason], writer: WriterId, sequence: Sequence) -> bytes:
         verdict, reason = key
         count = self._counts[key]
         body = record_pb2.Refusals(verdict=verdict.value, reason=reason.value, count=count.number)

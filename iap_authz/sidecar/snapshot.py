@@ -156,7 +156,7 @@ class Snapshot:
         try:
             address = client_address(request, source=self.location.client_address)
         except MalformedRequest as error:
-            return facts_pb2.Location(state=facts_pb2.INVALID, problem=Reason(error.reason))
+            return facts_pb2.Location(state=facts_pb2.INVALID, problem=Reason(error.reason).value)
         return self.recent.get(now, "location", text=address, establish=lambda: self._place(address, now))
 
     def _place(self, address: str, now: datetime) -> facts_pb2.Location:

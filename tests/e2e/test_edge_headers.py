@@ -50,9 +50,7 @@ def check_only_ours(seen: Seen) -> None:
     (received,) = seen.received
     assert MARK.encode() not in received.head
     ours = [
-        (name, value)
-        for name, value in received.headers
-        if canonical_header(name).startswith(("x-iap-", "x-team"))
+        (name, value) for name, value in received.headers if canonical_header(name).startswith(("x-iap-", "x-team"))
     ]
     assert sorted(ours) == [("x-iap-audit-id", seen.audit_id), ("x-team", "platform")]
 

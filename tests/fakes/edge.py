@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
@@ -87,8 +87,9 @@ def wait_for(live: Live, case: Case, status: int) -> Seen:
 class Load:
     """What the threads of `load` have got: how many answers of each status, and how many connections that failed."""
 
-    statuses: dict[int, int]
+    statuses: dict[int, int] = field(default_factory=dict)
     failed: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     @property
     def answers(self) -> int:
@@ -96,10 +97,17 @@ class Load:
         return sum(self.statuses.values())
 
 
+def wait_more(got: Load, count: int) -> None:
+    """Until there are so many more answers."""
+    want = got.answers + count
+    with got.changed:
+        assert got.changed.wait_for(lambda: got.answers >= want, PATIENCE_SECONDS), "the answers did not come"
+
+
 @contextmanager
 def load(live: Live, case: Case, *, threads: int = 4) -> Iterator[Load]:
     """Ask `case` over and over from several threads until the block ends."""
-    got, lock, over = Load(statuses={}), threading.Lock(), threading.Event()
+    got, over = Load(), threading.Event()
     client, request = live.client, live.render(case)
     assert client is not None
     device = live.world.device_file(case.device)
@@ -110,11 +118,12 @@ def load(live: Live, case: Case, *, threads: int = 4) -> Iterator[Load]:
                 status = client.exchange(request, address="192.0.2.10", device=device).status
             except (OSError, Malformed):
                 status = 0
-            with lock:
+            with got.changed:
                 if status:
                     got.statuses[status] = got.statuses.get(status, 0) + 1
                 else:
                     got.failed += 1
+                got.changed.notify_all()
 
     workers = [threading.Thread(target=ask) for _ in range(threads)]
     for worker in workers:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Envoy for tests, and what stands around it: an authorization service that does as it is told, and an upstream."""
+"""A real Envoy for tests, and what stands around it: an authorization service that is told its answer, an upstream."""
 
 import http.client
 import json
@@ -39,7 +39,7 @@ def envoy_binary() -> Path:
 
 def validate_bootstrap(path: Path) -> subprocess.CompletedProcess[str]:
     """What `envoy --mode validate` says of the file at `path`."""
-    command = [envoy_binary(), "--mode", "validate", "--config-path", path, "--log-level", "warning"]
+    command = [str(envoy_binary()), "--mode", "validate", "--config-path", str(path), "--log-level", "warning"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -79,7 +79,7 @@ class RunningEnvoy:
 @contextmanager
 def running_envoy(config: Path, admin_socket: str) -> Iterator[RunningEnvoy]:
     """Start Envoy with the bootstrap at `config`, wait until it serves, and end it."""
-    command = [envoy_binary(), "--config-path", config, "--concurrency", "1", "--disable-hot-restart"]
+    command = [str(envoy_binary()), "--config-path", str(config), "--concurrency", "1", "--disable-hot-restart"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said: list[str] = []
@@ -116,7 +116,7 @@ def authorization_service(path: str, answer: Answering) -> Iterator[list[bytes]]
         seen.append(raw)
         return answer(raw)
 
-    handler = grpc.unary_unary_rpc_method_handler(check)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(check)
     server = grpc.server(ThreadPoolExecutor(4))
     service = "envoy.service.auth.v3.Authorization"
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Check": handler}),))

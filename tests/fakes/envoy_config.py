@@ -31,7 +31,8 @@ def parse_bootstrap(text: str) -> Message:
     for name in MODULES:
         importlib.import_module(f"envoy.extensions.{name}")
     document = YAML(typ="safe", pure=True).load(text)
-    return json_format.ParseDict(document, bootstrap_pb2.Bootstrap())
+    bootstrap: Message = json_format.ParseDict(document, bootstrap_pb2.Bootstrap())
+    return bootstrap
 
 
 def unpack(packed: Any) -> Any:

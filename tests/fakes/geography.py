@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 from iap_authz.errors import SourceUnavailable
-from iap_authz.facts.location import Geography
+from iap_authz.facts.location import Geography, NetworkList, Networks
 
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -42,3 +42,11 @@ def damaged_geography(*, built: datetime = BUILT) -> Geography:
 def country_record(code: object, **more: object) -> dict[str, object]:
     """The least that a record of a country holds."""
     return {"country": {"iso_code": code}, "registered_country": {"iso_code": code}, **more}
+
+
+def networks_of(**lists: list[str]) -> Networks:
+    """Network lists by name, in the order given."""
+    return Networks(
+        NetworkList(name=name, networks=tuple(ip_network(prefix) for prefix in prefixes))
+        for name, prefixes in lists.items()
+    )

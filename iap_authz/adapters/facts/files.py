@@ -69,14 +69,17 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
     Opened without blocking: a named pipe at this path would otherwise hold the thread until somebody writes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise Invalid.of_file(path, "not a regular file")
         if before.st_size > max_bytes:
             raise Invalid.of_file(path, f"got {before.st_size} bytes, want at most {max_bytes}")
-        content = file.read(before.st_size + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(before.st_size + 1)
         after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or len(content) != before.st_size:
         raise SourceUnavailable(f"{path} changed while it was read")
     return content

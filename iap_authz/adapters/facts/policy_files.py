@@ -15,8 +15,7 @@ class PolicyFiles:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._files = tuple(
-            FileSource(path.name, path, lambda content, _, path=path: SourceFile(name=str(path), content=content))
-            for path in paths
+            FileSource(path.name, path, lambda content, file: SourceFile(name=file, content=content)) for path in paths
         )
 
     @property

@@ -13,6 +13,7 @@ directory. A writer without any checkpoint acknowledged nothing and goes as a wh
 Damage before a valid checkpoint is not recovery's to mend: the process refuses to start.
 """
 
+import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
@@ -65,9 +66,20 @@ def recover(directory: Path, disk: Disk) -> Recovered | None:
 
 
 def measure(directory: Path, *, leave_out: frozenset[Path] = frozenset()) -> int:
-    """How many bytes the files of all writers are long."""
-    paths = (path for writer in writer_directories(directory) for path in segment_paths(writer))
-    return sum(path.stat().st_size for path in paths if path not in leave_out)
+    """How many bytes the segments of all writers are long. What an operator removes meanwhile counts as gone."""
+    total = 0
+    for writer in writer_directories(directory):
+        with contextlib.suppress(FileNotFoundError):
+            for path in segment_paths(writer):
+                total += 0 if path in leave_out else _size(path)
+    return total
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _recover_writer(path: Path, disk: Disk) -> Recovered | None:

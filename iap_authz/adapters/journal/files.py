@@ -102,14 +102,14 @@ class FileJournal:
         self._disk = disk
         self._monotonic = monotonic
         self._committer = Committer(self._loop)
-        self._failed: asyncio.Future[None] = _observed(self._loop.create_future())
+        self._failed: asyncio.Future[None] = self._loop.create_future()
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._committing: list[_Waiting] = []
         self._is_awake = False
         self._next = Sequence(0)
         self._segments = 0
-        self._checkpoint = b""
+        self._signed = self._checkpoint = b""
         self._settled_bytes = 0
         self._segment_bytes = 0
         self._free_bytes = 0
@@ -144,8 +144,9 @@ class FileJournal:
         try:
             recovered = recover(directory, disk)
             files = SegmentFiles(directory / log.writer.hex(), segment_bytes=bounds.segment_bytes, disk=disk)
+            survey = measure(directory), files.prepare()
             journal = cls(files, log, lock=lock, recovered=recovered, bounds=bounds, disk=disk, monotonic=monotonic)
-            journal._surveyed_now((measure(directory), files.prepare()))
+            journal._take_survey(*survey)
         except BaseException:
             disk.close(lock)
             raise
@@ -196,7 +197,7 @@ class FileJournal:
         waiting = _Waiting(
             frame=render_frame(FrameType.RECORD, leaf),
             leaf=leaf_hash(leaf),
-            durable=_observed(self._loop.create_future()),
+            durable=self._loop.create_future(),
         )
         self._next = Sequence(sequence + 1)
         self._queue.append(waiting)
@@ -255,7 +256,7 @@ class FileJournal:
 
     def _prepare(self) -> None:
         self._is_surveying = True
-        self._committer.submit(self._measure_and_prepare, self._survey_done)
+        self._committer.submit(self._measure_and_prepare, partial(self._survey_done, self._segments))
 
     def _measure_and_prepare(self) -> tuple[int, bool]:
         """In the thread: the bytes of all settled segments, and whether the next one is ready."""
@@ -264,16 +265,19 @@ class FileJournal:
         leave_out = frozenset() if current is None else frozenset({current})
         return measure(self._files.directory.parent, leave_out=leave_out), prepared
 
-    def _survey_done(self, result: object, failure: BaseException | None) -> None:
+    def _survey_done(self, segments: int, result: object, failure: BaseException | None) -> None:
         self._is_surveying = False
         if failure is not None:
             self._fail(failure)
+        elif segments != self._segments:
+            # A segment was started behind the survey: what it found prepared is in use now.
+            self._prepare()
         elif isinstance(result, tuple):
-            self._surveyed_now(result)
+            self._take_survey(*result)
 
-    def _surveyed_now(self, result: tuple[int, bool]) -> None:
-        self._settled_bytes, self._is_prepared = result
-        self._disk_full = not self._is_prepared
+    def _take_survey(self, settled_bytes: int, is_prepared: bool) -> None:  # noqa: FBT001 - the two parts of a survey
+        self._settled_bytes, self._is_prepared = settled_bytes, is_prepared
+        self._disk_full = not is_prepared
         self._surveyed = self._monotonic()
 
     # ---- group commit
@@ -299,10 +303,10 @@ class FileJournal:
     def _plan_group(self) -> Callable[[], None]:
         """Take what waits, grow the tree, sign, and say what the thread writes: a group, or a header and a group."""
         self._committing = self._take_group()
-        first, before, checkpoint = self._log.size, self._log.tree, self._checkpoint
-        self._log, self._checkpoint = self._log.commit([waiting.leaf for waiting in self._committing])
+        first, before, checkpoint = self._log.size, self._log.tree, self._signed
+        self._log, self._signed = self._log.commit([waiting.leaf for waiting in self._committing])
         frames = [waiting.frame for waiting in self._committing]
-        group = b"".join([*frames, render_frame(FrameType.CHECKPOINT, self._checkpoint)])
+        group = b"".join([*frames, render_frame(FrameType.CHECKPOINT, self._signed)])
         self._queued_bytes -= sum(map(len, frames))
         if len(group) <= self._free_bytes:
             self._free_bytes -= len(group)
@@ -329,8 +333,10 @@ class FileJournal:
     def _committed(self, _: object, failure: BaseException | None) -> None:
         if failure is not None:
             self._fail(failure)
+        if self._failed.done():
             return
         done, self._committing = self._committing, []
+        self._checkpoint = self._signed
         for waiting in done:
             if not waiting.durable.done():
                 waiting.durable.set_result(None)
@@ -343,20 +349,19 @@ class FileJournal:
 
     def _fail(self, error: BaseException) -> None:
         """After this nothing is written (rule W4). Everyone who waits is told, each with an exception of their own."""
-        if not self._failed.done():
-            self._failed.set_exception(_as_os_error(error))
+        _tell(self._failed, error)
         for waiting in (*self._committing, *self._queue):
-            if not waiting.durable.done():
-                waiting.durable.set_exception(_as_os_error(error))
+            _tell(waiting.durable, error)
         self._committing = []
         self._queue.clear()
         self._idle.set()
 
 
-def _observed(future: "asyncio.Future[None]") -> "asyncio.Future[None]":
-    """A future whose error nobody has to look at: those who care await it, and `failed` tells the process."""
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
+def _tell(future: "asyncio.Future[None]", error: BaseException) -> None:
+    """Fail a future. Nobody has to look at its error: those who care await it, and `failed` tells the process."""
+    if not future.done():
+        future.set_exception(_as_os_error(error))
+        future.exception()
 
 
 def _settle(future: "asyncio.Future[None]", _: object, failure: BaseException | None) -> None:

@@ -2,7 +2,7 @@
 """Location facts: states, named networks against a slow reference, and what is taken from a database's record."""
 
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -13,18 +13,11 @@ from iap_authz.errors import MalformedRequest
 from iap_authz.facts.address import parse_address
 from iap_authz.facts.location import Geography, NetworkList, Networks, establish_location
 from iap_authz.model.reason import Reason, State
-from tests.fakes.geography import BUILT, country_record, damaged_geography, geography_of
+from tests.fakes.geography import BUILT, country_record, damaged_geography, geography_of, networks_of
 
 DAY = timedelta(days=1)
 NOW = BUILT + 10 * DAY
 ADDRESS = "198.51.100.7"
-
-
-def networks_of(**lists: list[str]) -> Networks:
-    return Networks(
-        NetworkList(name=name, networks=tuple(ip_network(prefix) for prefix in prefixes))
-        for name, prefixes in lists.items()
-    )
 
 
 OFFICE = networks_of(office=["198.51.100.0/24", "2001:db8:1::/48"], vpn=["10.8.0.0/16"])

