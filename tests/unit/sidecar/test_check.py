@@ -3,14 +3,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.adapters.envoy.request import parse_check
-from iap_authz.errors import JournalFull
 from iap_authz.facts.location import Networks
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.reason import Reason, Verdict
@@ -18,13 +16,14 @@ from iap_authz.model.request import Request
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
 from iap_authz.ports import Answer, Appended, Room
-from iap_authz.records.record import audit_id, parse_record
+from iap_authz.records.record import audit_id
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import LocationSettings, Snapshot
 from tests.fakes.checks import check_request
+from tests.fakes.clock import ManualClock
+from tests.fakes.journal import FixedSigner, MemoryJournal, start_record
 
-WRITER = WriterId(b"\7" * 32)
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 POLICY = b"""
 kind: Policy
@@ -39,56 +38,23 @@ routes:
 """
 
 
-@dataclass
-class ManualClock:
-    wall: datetime = NOW
-    seconds: float = 100.0
+class BrokenJournal(MemoryJournal):
+    """A journal with a defect."""
 
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
-@dataclass
-class ManualJournal:
-    """A journal whose durability and room the test decides."""
-
-    full: set[Room] = field(default_factory=set)
-    broken: Exception | None = None
-    durable_at_once: bool = True
-    leaves: list[bytes] = field(default_factory=list)
-    pending: list["asyncio.Future[None]"] = field(default_factory=list)
-
-    @property
-    def writer(self) -> WriterId:
-        return WRITER
-
-    def append_nowait(self, build: Callable[[WriterId, Sequence], bytes], *, room: Room) -> Appended:
-        if room in self.full:
-            raise JournalFull("full")
-        if self.broken is not None:
-            raise self.broken
-        leaf = build(WRITER, Sequence(len(self.leaves)))
-        self.leaves.append(leaf)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self.durable_at_once:
-            future.set_result(None)
-        self.pending.append(future)
-        return Appended(audit_id=audit_id(leaf), sequence=Sequence(len(self.leaves) - 1), durable=future)
-
-    def records(self) -> list[record_pb2.Record]:
-        return [parse_record(leaf) for leaf in self.leaves]
+    def append_nowait(self, build: Callable[[WriterId, Sequence], bytes], *, room: Room) -> Appended:  # noqa: ARG002
+        raise RuntimeError("defect")
 
 
 class Bench:
     """One Check with everything a test turns."""
 
-    def __init__(self, **journal: object) -> None:
-        self.clock = ManualClock()
-        self.journal = ManualJournal(**journal)  # type: ignore[arg-type]
-        self.refusals = RefusalCounter(self.journal, self.clock)  # type: ignore[arg-type]
+    def __init__(self, *, hold: bool = False, broken: bool = False) -> None:
+        self.clock = ManualClock(NOW)
+        signer = FixedSigner()
+        self.journal = BrokenJournal(signer) if broken else MemoryJournal(signer, hold=hold)
+        if not broken:
+            self.journal.append_nowait(lambda _, __: start_record(signer, time=NOW), room=Room.RESERVE)
+        self.refusals = RefusalCounter(self.journal, self.clock)
         self.failing: BaseException | None = None
         self.snapshot_in_force = Snapshot(
             policy=load_policy([SourceFile(name="p.yaml", content=POLICY)]),
@@ -106,7 +72,7 @@ class Bench:
         )
         self.check_service = Check(
             snapshot=self.snapshot,
-            journal=self.journal,  # type: ignore[arg-type]
+            journal=self.journal,
             clock=self.clock,
             refusals=self.refusals,
             max_in_flight=2,
@@ -117,8 +83,17 @@ class Bench:
             raise self.failing
         return self.snapshot_in_force
 
+    @property
+    def leaves(self) -> list[bytes]:
+        """All but record 0."""
+        return self.journal.leaves[1:]
+
+    @property
+    def records(self) -> list[record_pb2.Record]:
+        return self.journal.records[1:]
+
     async def check(self, path: str, seconds: float = 5.0) -> Answer:
-        return await self.check_service.check(asked(path), self.clock.seconds + seconds)
+        return await self.check_service.check(asked(path), self.clock.monotonic() + seconds)
 
 
 def asked(path: str) -> Request:
@@ -142,10 +117,10 @@ def test_every_decision_is_one_record(path: str, verdict: Verdict, reason: Reaso
     async def test() -> None:
         bench = Bench()
         answer = await bench.check(path)
-        (record,) = bench.journal.records()
+        (record,) = bench.records
         assert (answer.decision.verdict, answer.decision.reason) == (verdict, reason)
         assert (record.decision.verdict, record.decision.reason) == (verdict, reason)
-        assert answer.audit_id == audit_id(bench.journal.leaves[0])
+        assert answer.audit_id == audit_id(bench.leaves[0])
         assert record.open.decision.facts.now.ToDatetime(UTC) == NOW.replace(microsecond=0)
         assert record.decision.policy_digest == bench.snapshot_in_force.policy.digest
 
@@ -158,7 +133,7 @@ def test_row_167_a_defect_refuses_and_is_recorded() -> None:
             bench = Bench()
             bench.failing = error
             answer = await bench.check("/open")
-            (record,) = bench.journal.records()
+            (record,) = bench.records
             assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.INTERNAL_ERROR)
             assert (record.decision.verdict, record.decision.reason) == (Verdict.UNDECIDED, Reason.INTERNAL_ERROR)
             bench.failing = None
@@ -169,7 +144,7 @@ def test_row_167_a_defect_refuses_and_is_recorded() -> None:
 
 def test_a_defect_in_the_journal_itself_is_counted() -> None:
     async def test() -> None:
-        bench = Bench(broken=RuntimeError())
+        bench = Bench(broken=True)
         answer = await bench.check("/open")
         assert (answer.decision.verdict, answer.audit_id) == (Verdict.UNDECIDED, "")
         assert bench.refusals.waiting == 1
@@ -179,12 +154,12 @@ def test_a_defect_in_the_journal_itself_is_counted() -> None:
 
 def test_no_allow_before_its_record_is_durable() -> None:
     async def test() -> None:
-        bench = Bench(durable_at_once=False)
+        bench = Bench(hold=True)
         waiting = asyncio.create_task(bench.check("/open"))
         for _ in range(5):
             await asyncio.sleep(0)
         assert not waiting.done()
-        bench.journal.pending[0].set_result(None)
+        bench.journal.release()
         assert (await waiting).decision.verdict is Verdict.ALLOW
 
     run(test)
@@ -192,42 +167,41 @@ def test_no_allow_before_its_record_is_durable() -> None:
 
 def test_r1_late_allow_is_withheld_and_said_to_be() -> None:
     async def test() -> None:
-        bench = Bench(durable_at_once=False)
+        bench = Bench(hold=True)
         answer = await bench.check("/open", seconds=0.0)
         assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.DEADLINE_EXCEEDED)
-        assert len(bench.journal.leaves) == 1
-        bench.journal.pending[0].set_result(None)
+        assert len(bench.leaves) == 1
+        bench.journal.release()
         await asyncio.sleep(0)
-        outcome = bench.journal.records()[1].outcome
+        outcome = bench.records[1].outcome
         assert outcome.kind == record_pb2.Outcome.ANSWER_WITHHELD
-        assert outcome.decision.hex() == answer.audit_id == audit_id(bench.journal.leaves[0])
+        assert outcome.decision.hex() == answer.audit_id == audit_id(bench.leaves[0])
 
     run(test)
 
 
 def test_late_refusal_needs_no_outcome() -> None:
     async def test() -> None:
-        bench = Bench(durable_at_once=False)
+        bench = Bench(hold=True)
         await bench.check("/closed", seconds=0.0)
-        bench.journal.pending[0].set_result(None)
+        bench.journal.release()
         await asyncio.sleep(0)
-        assert len(bench.journal.leaves) == 1
+        assert len(bench.leaves) == 1
 
     run(test)
 
 
 def test_row_174_a_vanished_client_takes_no_record_away() -> None:
     async def test() -> None:
-        bench = Bench(durable_at_once=False)
+        bench = Bench(hold=True)
         waiting = asyncio.create_task(bench.check("/open"))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not bench.journal.pending[0].cancelled()
-        bench.journal.pending[0].set_result(None)
+        bench.journal.release()
         await asyncio.sleep(0)
-        decided, followed = bench.journal.records()
+        decided, followed = bench.records
         assert decided.decision.verdict == record_pb2.ALLOW
         assert followed.outcome.kind == record_pb2.Outcome.ANSWER_CANCELLED
 
@@ -236,10 +210,10 @@ def test_row_174_a_vanished_client_takes_no_record_away() -> None:
 
 def test_w4_a_failed_disk_refuses() -> None:
     async def test() -> None:
-        bench = Bench(durable_at_once=False)
+        bench = Bench(hold=True)
         waiting = asyncio.create_task(bench.check("/open"))
         await asyncio.sleep(0)
-        bench.journal.pending[0].set_exception(OSError(5, "I/O error"))
+        bench.journal.fail(OSError(5, "I/O error"))
         answer = await waiting
         assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.JOURNAL_FAILED)
 
@@ -248,14 +222,15 @@ def test_w4_a_failed_disk_refuses() -> None:
 
 def test_r2_refusals_are_counted_above_the_mark_while_allows_go_on() -> None:
     async def test() -> None:
-        bench = Bench(full={Room.REFUSAL})
+        bench = Bench()
+        bench.journal.full = {Room.REFUSAL}
         assert (await bench.check("/open")).decision.verdict is Verdict.ALLOW
         for _ in range(3):
             answer = await bench.check("/closed")
             assert (answer.decision.verdict, answer.audit_id) == (Verdict.DENY, "")
         await bench.check("/nothing")
         bench.refusals.flush()
-        counts = [(r.refusals.reason, r.refusals.count) for r in bench.journal.records()[1:]]
+        counts = [(r.refusals.reason, r.refusals.count) for r in bench.records[1:]]
         assert counts == [(Reason.DENIED_BY_RULE, 3), (Reason.NO_ROUTE, 1)]
         assert bench.refusals.waiting == 0
 
@@ -264,7 +239,8 @@ def test_r2_refusals_are_counted_above_the_mark_while_allows_go_on() -> None:
 
 def test_r2_full_journal_refuses_what_would_be_allowed_and_counts() -> None:
     async def test() -> None:
-        bench = Bench(full={Room.REFUSAL, Room.ALLOW, Room.RESERVE})
+        bench = Bench()
+        bench.journal.full = set(Room)
         answer = await bench.check("/open")
         assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.JOURNAL_FULL)
         bench.refusals.flush()
@@ -272,7 +248,7 @@ def test_r2_full_journal_refuses_what_would_be_allowed_and_counts() -> None:
         bench.journal.full.clear()
         bench.refusals.flush()
         assert bench.refusals.waiting == 0
-        assert bench.journal.records()[0].refusals.reason == Reason.JOURNAL_FULL
+        assert bench.records[0].refusals.reason == Reason.JOURNAL_FULL
         assert (await bench.check("/open")).decision.verdict is Verdict.ALLOW
 
     run(test)
@@ -280,17 +256,18 @@ def test_r2_full_journal_refuses_what_would_be_allowed_and_counts() -> None:
 
 def test_more_in_flight_than_the_bound_is_shed_and_counted() -> None:
     async def test() -> None:
-        bench = Bench(durable_at_once=False)
+        bench = Bench(hold=True)
         waiting = [asyncio.create_task(bench.check("/open")) for _ in range(2)]
         await asyncio.sleep(0)
         answer = await bench.check("/open")
         assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.OVERLOADED)
         assert bench.refusals.waiting == 1
-        for future in bench.journal.pending:
-            future.set_result(None)
+        bench.journal.release()
         assert {(await task).decision.verdict for task in waiting} == {Verdict.ALLOW}
-        bench.journal.durable_at_once = True
-        assert (await bench.check("/open")).decision.verdict is Verdict.ALLOW
+        again = asyncio.create_task(bench.check("/open"))
+        await asyncio.sleep(0)
+        bench.journal.release()
+        assert (await again).decision.verdict is Verdict.ALLOW
 
     run(test)
 
@@ -301,11 +278,11 @@ def test_facts_too_large_for_a_record_are_refused_and_said_to_be() -> None:
         request = asked("/open")
         context = {f"k{number}": "x" * 500 for number in range(200)}
         large = parse_check(check_request(path="/open", context=context).SerializeToString())
-        answer = await bench.check_service.check(large, bench.clock.seconds + 1)
+        answer = await bench.check_service.check(large, bench.clock.monotonic() + 1)
         assert (answer.decision.verdict, answer.decision.reason) == (Verdict.DENY, Reason.MALFORMED_REQUEST)
-        (record,) = bench.journal.records()
+        (record,) = bench.records
         assert "request.context" in record.decision.missing
-        assert (await bench.check_service.check(request, bench.clock.seconds + 1)).decision.verdict is Verdict.ALLOW
+        assert (await bench.check_service.check(request, bench.clock.monotonic() + 1)).decision.verdict is Verdict.ALLOW
 
     run(test)
 
@@ -316,7 +293,7 @@ def test_withheld_answer_is_said_to_be() -> None:
         answer = await bench.check("/open")
         bench.check_service.withhold(answer)
         bench.check_service.withhold(Answer(decision=answer.decision, audit_id=""))
-        assert [r.WhichOneof("body") for r in bench.journal.records()] == ["decision", "outcome"]
-        assert AuditId(bench.journal.records()[1].outcome.decision.hex()) == answer.audit_id
+        assert [r.WhichOneof("body") for r in bench.records] == ["decision", "outcome"]
+        assert AuditId(bench.records[1].outcome.decision.hex()) == answer.audit_id
 
     run(test)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One generation: nothing in it outlives its sources, its tokens or its second (hostile rows 188, 214)."""
+
+import dataclasses
+from datetime import datetime, timedelta
+
+from iap_authz._pb.iap.facts.v1 import facts_pb2
+from iap_authz.facts.device import DeviceRecord, Inventory
+from iap_authz.facts.location import Networks
+from iap_authz.model.reason import Reason, State
+from iap_authz.model.request import Request
+from iap_authz.policy.compile import load_policy
+from iap_authz.policy.evaluate import evaluate
+from iap_authz.policy.source import SourceFile
+from iap_authz.sidecar import snapshot as snapshot_module
+from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
+from tests.fakes.certificates import envoy_form, fingerprint_of, make_certificate
+from tests.fakes.geography import country_record, geography_of, networks_of
+from tests.fakes.tokens import NOW, NOW_S, claims, forge, jwk, key_set, rsa_issuer, rsa_key
+
+POLICY = b"""
+kind: Policy
+name: test
+routes:
+- name: r
+  match: {paths: ["/a/{id}"]}
+  allow: [{id: x, when: 'request.headers["x-role"] == "user" && request.captures["id"] == "7"'}]
+"""
+CERTIFICATE = make_certificate()
+
+
+def inventory(**fields: object) -> Inventory:
+    record = DeviceRecord(
+        id="laptop",
+        certificate_sha256=(fingerprint_of(CERTIFICATE),),
+        managed=True,
+        posture_time=NOW,
+        **fields,  # type: ignore[arg-type]
+    )
+    return Inventory(name="inventory", records=(record,), revision=1, taken=NOW)
+
+
+def snapshot(**changes: object) -> Snapshot:
+    made = Snapshot(
+        policy=load_policy([SourceFile(name="p.yaml", content=POLICY)]),
+        issuers=(rsa_issuer(),),
+        device=DeviceSettings(max_inventory_age=timedelta(days=1), max_posture_age=timedelta(days=1)),
+        inventory=inventory(),
+        location=LocationSettings(
+            client_address="envoy",
+            geography_configured=True,
+            max_build_age=timedelta(days=9999),
+            country_field="country",
+        ),
+        networks=networks_of(office=["198.51.100.0/24"]),
+        geography=geography_of({"192.0.2.7": country_record("DE")}, built=NOW - timedelta(days=1)),
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def asked(token: str = "", **fields: object) -> Request:
+    headers: dict[str, tuple[str, ...]] = {"x-role": ("user",)}
+    if token:
+        headers["authorization"] = (f"Bearer {token}",)
+    defaults: dict[str, object] = {
+        "method": "GET",
+        "host": "h",
+        "path": "/a/7",
+        "segments": ("a", "7"),
+        "headers": headers,
+        "peer_address": "192.0.2.7",
+        "certificate": envoy_form(CERTIFICATE),
+    }
+    return Request(**{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def test_facts_are_whole_and_now_is_a_whole_second() -> None:
+    facts = snapshot().establish(asked(forge()), NOW + timedelta(milliseconds=700))
+    assert facts.now.ToDatetime(NOW.tzinfo) == NOW
+    assert [getattr(facts, name).state for name in ("identity", "device", "location", "request")] == [State.PRESENT] * 4
+    assert (facts.device.id, facts.location.country) == ("laptop", "DE")
+    assert dict(facts.request.headers) == {"x-role": "user"}
+    assert dict(facts.request.captures) == {"id": "7"}
+
+
+def test_cached_token_ages_and_expires_on_time() -> None:
+    made = snapshot()
+    token = forge(claims(iat=NOW_S, exp=NOW_S + 60))
+    assert made.establish(asked(token), NOW).identity.age.ToTimedelta() == timedelta(0)
+    later = made.establish(asked(token), NOW + timedelta(seconds=59)).identity
+    assert (later.state, later.age.ToTimedelta()) == (State.PRESENT, timedelta(seconds=59))
+    over = made.establish(asked(token), NOW + timedelta(seconds=60) + rsa_issuer().skew).identity
+    assert (over.state, over.problem) == (State.INVALID, Reason.EXPIRED)
+
+
+def test_cached_token_is_the_whole_token() -> None:
+    made = snapshot()
+    good = forge()
+    assert made.establish(asked(good), NOW).identity.state == State.PRESENT
+    for changed in (good[:-4] + "AAAA", good + "A", "A" + good):
+        assert made.establish(asked(changed), NOW).identity.state == State.INVALID
+
+
+def test_what_one_request_does_to_its_facts_reaches_no_other() -> None:
+    made = snapshot()
+    first = made.establish(asked(forge()), NOW)
+    first.identity.groups.append("admin")
+    first.device.managed = False
+    first.location.country = "XX"
+    second = made.establish(asked(forge()), NOW)
+    assert "admin" not in second.identity.groups
+    assert (second.device.managed, second.location.country) == (True, "DE")
+
+
+def test_row_188_a_new_generation_knows_nothing_of_the_old() -> None:
+    made, token = snapshot(), forge()
+    assert made.establish(asked(token), NOW).identity.state == State.PRESENT
+    other_keys = dataclasses.replace(rsa_issuer(), keys=key_set(jwk(rsa_key("other"), kid="other")))
+    renewed = dataclasses.replace(
+        made, issuers=(other_keys,), inventory=inventory(revoked=True), tokens=TokenCache(), recent=snapshot().recent
+    )
+    facts = renewed.establish(asked(token), NOW)
+    assert facts.identity.state == State.INVALID
+    assert (facts.device.state, facts.device.problem) == (State.INVALID, Reason.DEVICE_REVOKED)
+
+
+def test_row_214_device_without_a_record_is_absent() -> None:
+    empty = Inventory(name="inventory", records=(), revision=2, taken=NOW)
+    facts = snapshot(inventory=empty).establish(asked(), NOW)
+    assert (facts.device.state, facts.device.problem) == (State.ABSENT, Reason.DEVICE_UNKNOWN)
+
+
+def test_missing_sources_are_errors_and_never_guesses() -> None:
+    made = snapshot(inventory=None, geography=None, issuers=(dataclasses.replace(rsa_issuer(), keys=None),))
+    facts = made.establish(asked(forge()), NOW)
+    assert facts.identity.state == State.ERROR
+    assert facts.device.state == State.ERROR
+    assert facts.location.state == State.ERROR
+
+
+def test_device_that_is_not_configured_is_absent() -> None:
+    assert snapshot(device=None, inventory=None).establish(asked(), NOW).device.state == State.ABSENT
+
+
+def test_second_over_second() -> None:
+    made = snapshot()
+    old = NOW + timedelta(hours=25)
+    assert made.establish(asked(), NOW).device.state == State.PRESENT
+    assert made.establish(asked(), old).device.state == State.STALE
+    assert made.establish(asked(), NOW).device.state == State.PRESENT
+
+
+def test_client_address_is_envoys_word_and_ambiguity_is_invalid() -> None:
+    made = snapshot()
+    seen = made.establish(asked(headers={"x-envoy-external-address": ("198.51.100.9",)}), NOW).location
+    assert (seen.address, list(seen.networks)) == ("198.51.100.9", ["office"])
+    twice = asked(headers={"x-envoy-external-address": ("198.51.100.9", "192.0.2.7")})
+    assert made.establish(twice, NOW).location.state == State.INVALID
+
+
+def test_caches_are_bounded() -> None:
+    cache, identity = TokenCache(), facts_pb2.Identity()
+    for number in range(snapshot_module.TOKENS_MAX + 5):
+        cache.put(str(number), identity, NOW + timedelta(seconds=1))
+    assert cache.get("0", NOW) is None
+    assert cache.get(str(snapshot_module.TOKENS_MAX + 4), NOW) is identity
+    assert cache.get(str(snapshot_module.TOKENS_MAX + 4), NOW + timedelta(seconds=1)) is None
+
+
+def test_whole_decision_is_the_same_twice() -> None:
+    def decide(now: datetime) -> bytes:
+        made = snapshot()
+        facts = made.establish(asked(forge()), now)
+        return repr(evaluate(made.policy, facts)).encode() + facts.SerializeToString(deterministic=True)
+
+    assert decide(NOW) == decide(NOW + timedelta(milliseconds=999))
+
+
+def test_networks_alone_are_enough() -> None:
+    made = snapshot(
+        geography=None,
+        networks=Networks(),
+        location=LocationSettings(
+            client_address="peer", geography_configured=False, max_build_age=timedelta(days=1), country_field="country"
+        ),
+    )
+    assert made.establish(asked(), NOW).location.state == State.ABSENT
