@@ -65,7 +65,7 @@ class Check:
             decision = evaluate(snapshot.policy, facts)
             appended = self._append(decision, facts, started)
             await asyncio.wait((appended.durable,), timeout=max(deadline - self._clock.monotonic(), 0.0))
-            if not appended.durable.done():
+            if not appended.durable.done() or self._clock.monotonic() > deadline:
                 self._follow(decision, appended, record_pb2.Outcome.ANSWER_WITHHELD, Reason.DEADLINE_EXCEEDED)
                 decision = undecided(Reason.DEADLINE_EXCEEDED, decision.policy_digest)
             elif appended.durable.exception() is not None:
@@ -74,9 +74,10 @@ class Check:
         except asyncio.CancelledError:
             self._follow(decision, appended, record_pb2.Outcome.ANSWER_CANCELLED, Reason.CANCELLED)
             raise
-        except JournalFull:
-            full = undecided(Reason.JOURNAL_FULL, decision.policy_digest)
-            return self._counted(full if decision.verdict is Verdict.ALLOW else decision)
+        except (JournalFull, OSError) as error:
+            reason = Reason.JOURNAL_FULL if isinstance(error, JournalFull) else Reason.JOURNAL_FAILED
+            unkept = undecided(reason, decision.policy_digest)
+            return self._counted(unkept if decision.verdict is Verdict.ALLOW else decision)
         except RecordTooLarge:
             kept = keep_what_fits(facts)
             refusal = denied(Reason.MALFORMED_REQUEST, decision.policy_digest)

@@ -180,6 +180,21 @@ def test_r1_late_allow_is_withheld_and_said_to_be() -> None:
     run(test)
 
 
+def test_f7_a_record_that_is_durable_after_the_deadline_is_no_allow() -> None:
+    async def test() -> None:
+        bench = Bench(hold=True)
+        waiting = asyncio.create_task(bench.check("/open", seconds=5.0))
+        await asyncio.sleep(0)
+        bench.clock.advance(6.0)  # the process was stopped for longer than the deadline
+        bench.journal.release()
+        answer = await waiting
+        assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.DEADLINE_EXCEEDED)
+        await asyncio.sleep(0)
+        assert bench.records[1].outcome.kind == record_pb2.Outcome.ANSWER_WITHHELD
+
+    run(test)
+
+
 def test_late_refusal_needs_no_outcome() -> None:
     async def test() -> None:
         bench = Bench(hold=True)
@@ -216,6 +231,10 @@ def test_w4_a_failed_disk_refuses() -> None:
         bench.journal.fail(OSError(5, "I/O error"))
         answer = await waiting
         assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.JOURNAL_FAILED)
+        after = await bench.check("/open")
+        assert (after.decision.reason, after.audit_id) == (Reason.JOURNAL_FAILED, "")
+        assert (await bench.check("/closed")).decision.verdict is Verdict.DENY
+        assert bench.refusals.waiting == 2
 
     run(test)
 
