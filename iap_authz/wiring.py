@@ -22,6 +22,7 @@ from iap_authz.adapters.facts.network_lists import network_lists_source
 from iap_authz.adapters.facts.policy_files import PolicyFiles
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
+from iap_authz.adapters.telemetry.jsonlog import start_logging
 from iap_authz.config import IssuerConfig, SidecarConfig
 from iap_authz.errors import ConfigInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory
@@ -152,6 +153,11 @@ def journal_bounds(bound_bytes: int) -> JournalBounds:
         reserve_bytes=min(8 * MIB, bound_bytes // 8),
         segment_bytes=min(SEGMENT_BYTES, bound_bytes // 4),
     )
+
+
+def log_to_stderr(level: str) -> None:
+    """Operational logs of this process go to standard error as JSON Lines, from `level` on."""
+    start_logging(level)
 
 
 def check_runtime() -> None:

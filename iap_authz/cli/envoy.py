@@ -162,7 +162,7 @@ def _store(path: Path, text: str) -> None:
 
 def _split_listen(text: str) -> tuple[str, int]:
     address, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdecimal()):
+    if not (address and port.isascii() and port.isdecimal()):
         raise ValueError(f"got {shown(text)}, want ADDRESS:PORT")
     return address.removeprefix("[").removesuffix("]"), int(port[:6])
 

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 import uvloop
 
-from iap_authz.adapters.telemetry.jsonlog import start_logging
 from iap_authz.config import load_config
-from iap_authz.wiring import serve_sidecar
+from iap_authz.wiring import log_to_stderr, serve_sidecar
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -26,7 +25,7 @@ def sidecar(
 ) -> None:
     """Answer Envoy's checks until SIGTERM. SIGHUP looks at all files at once."""
     settings = load_config(config)
-    start_logging(log_level)
+    log_to_stderr(log_level)
     try:
         uvloop.run(serve_sidecar(settings))
     except OSError as error:

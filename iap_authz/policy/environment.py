@@ -108,7 +108,6 @@ def _complaints(error: str, text: str, levels: tuple[str, ...]) -> list[Complain
 
 def _bounded(message: str) -> str:
     plain = ascii(message)[1:-1].replace("\\'", "'")
-    plain = plain[:1].lower() + plain[1:]
     return plain if len(plain) <= _MESSAGE_MAX_CHARS else f"{plain[:_MESSAGE_MAX_CHARS]}..."
 
 
@@ -124,7 +123,7 @@ def _in_words(message: str, text: str, offset: int, levels: tuple[str, ...]) -> 
     undeclared = _UNDECLARED.match(message)
     if undeclared:
         return _unknown_name(undeclared[1], text, offset, levels)
-    return Complaint(offset=offset, message=_bounded(message.partition(" expecting ")[0]))
+    return Complaint(offset=offset, message=_bounded(message[:1].lower() + message[1:].partition(" expecting ")[0]))
 
 
 def _fields_of(message: str) -> tuple[str, ...]:

@@ -171,8 +171,8 @@ def _read_route(section: Section) -> RouteSource:
 
 
 def _read_match(section: Section) -> MatchSource:
-    hosts = _take_list(section, "hosts", patterns.parse_host)
-    methods = _take_list(section, "methods", patterns.parse_method)
+    hosts = set(_take_list(section, "hosts", patterns.parse_host))
+    methods = set(_take_list(section, "methods", patterns.parse_method))
     paths: list[PathPattern] = []
     for text in _take_placed(section, "paths", required=True):
         try:

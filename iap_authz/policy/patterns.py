@@ -144,9 +144,11 @@ def _split_port(text: str) -> tuple[str, str | None]:
 
 def _parse_ipv6(text: str, name: str) -> str:
     try:
-        address = ipaddress.IPv6Address(name[1:-1])
+        address = ipaddress.IPv6Address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise Malformed(f"got {shown(text)}, want an IPv6 address in brackets") from None
+    if not name.endswith("]"):
+        raise Malformed(f"got {shown(text)}, want an IPv6 address in brackets")
     if f"[{address.compressed}]" != name:
         raise Malformed(f"got {shown(text)}, want the canonical form [{address.compressed}]")
     return text

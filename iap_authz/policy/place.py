@@ -32,8 +32,9 @@ def locate(text: Text, offset: int, content: str) -> tuple[int, int]:
     starts = [0, *(match.end() for match in _BREAK.finditer(source))]
     if node.start_mark.line >= len(starts):
         return fallback
+    at = starts[node.start_mark.line] + node.start_mark.column
     try:
-        found = _walk(node, text.value[: offset + 1], source, starts[node.start_mark.line] + node.start_mark.column)
+        found = _walk(node, text.value[: offset + 1], source, at) + (0 < len(text.value) <= offset)
     except IndexError:
         return fallback
     line = sum(start <= found for start in starts) - 1

@@ -8,6 +8,8 @@ and a signature of the writer confirm it.
 A frame that does not hold is either damage or the torn end of a write that nobody was told of (rule W3). It is damage
 if a valid checkpoint of this writer stands after it, or if one byte makes its own group hold. Otherwise it is a torn
 end, also where that byte is a zero with only zeros after it: a write that lacked its last byte looks just like that.
+One more torn write looks different: a disk may write the sectors of one write in any order, so the last checkpoint can
+stand there while a sector before it still holds its old zeros. A group that was synced has no such hole.
 
 Journals whose first segments were trimmed are read from the header of the first one left. Segments are read one at a
 time, so a journal of any size can be inspected.
@@ -22,7 +24,7 @@ from iap_authz.errors import IapError
 from iap_authz.model.ids import Sequence as RecordSequence
 from iap_authz.records.findings import Finding, Inspection, Kind, Place
 from iap_authz.records.group import BEFORE_ALL, State, Step, Stop, read_step
-from iap_authz.records.journal_format import FRAME_HEAD_BYTES, DamagedFrame, FrameType, parse_frame
+from iap_authz.records.journal_format import FRAME_HEAD_BYTES, DamagedFrame, Frame, FrameType, parse_frame
 from iap_authz.records.record import parse_time
 from iap_authz.records.repair import Change, apply_change, find_changes, find_stray
 from iap_authz.records.started import writer_id
@@ -35,6 +37,12 @@ REPAIRS_MAX = 64
 
 FINDINGS_MAX = 1_000
 """Findings after which an inspection ends: by then the journal is not what it was, and a list helps nobody."""
+
+SECTOR_BYTES = 512
+"""The smallest unit that a disk writes whole; larger ones are multiples of it."""
+
+HOLE_MIN_BYTES = 4
+"""A frame starts with a length, and one of its four bytes is not zero."""
 
 _MARKER = b"/writers/"
 _TYPE_BEFORE_PAYLOAD = 1
@@ -145,7 +153,7 @@ class _Walk:
                     return None
                 self._find_change(Kind.FLIPPED, change, "confirmed by the checksum and a signed checkpoint")
                 return change
-        if len(changes) == 1 and self._is_damage(segment, stopped):
+        if len(changes) == 1 and self._is_damage(segment, at, stopped=stopped):
             self._find_change(Kind.FLIPPED, changes[0], "confirmed by the checksum only")
             return changes[0]
         return None
@@ -165,7 +173,7 @@ class _Walk:
             if at == 0 and not self._is_last:
                 self._find(Kind.DAMAGED, 0, "got an empty segment before another one, want a header")
             return len(self._findings) < FINDINGS_MAX
-        if self._is_damage(segment, stop.offset):
+        if self._is_damage(segment, at, stopped=stop.offset):
             size = self._state.tree.end
             message = f"no single byte explains it; records from {size} on cannot be verified"
             self._find(Kind.DAMAGED, stop.offset, message)
@@ -174,34 +182,42 @@ class _Walk:
             self._find(Kind.CUT, at, message)
         return False
 
-    def _is_damage(self, segment: bytes, offset: int) -> bool:
-        """Whether something that was acknowledged stands after `offset`: a later segment, or a valid checkpoint."""
+    def _is_damage(self, segment: bytes, at: int, *, stopped: int) -> bool:
+        """Whether the group at `at`, which does not hold at `stopped`, is more than one write that was not finished."""
         if not self._is_last:
             return True
-        at = segment.find(_MARKER, offset)
-        while at >= 0:
-            if self._has_checkpoint(segment, at):
-                return True
-            at = segment.find(_MARKER, at + 1)
-        return False
+        ends = list(self._checkpoint_ends(segment, stopped))
+        is_one_write = len(ends) <= 1 and all(_is_unused(segment, end) for end in ends)
+        return bool(ends) and not (is_one_write and _has_hole(segment, at, ends[0]))
 
-    def _has_checkpoint(self, segment: bytes, marker: int) -> bool:
-        """Whether the marker is in the first line of a note that this writer signed, in a frame of its own."""
+    def _checkpoint_ends(self, segment: bytes, offset: int) -> Iterator[int]:
+        """Where each checkpoint that this writer signed ends, from `offset` on, in frames that hold."""
+        marker = segment.find(_MARKER, offset)
+        while marker >= 0:
+            frame = self._signed_around(segment, marker)
+            if frame is not None:
+                yield frame.end
+            # A note holds the marker twice: in its first line, and in that of its signature.
+            marker = segment.find(_MARKER, marker + 1 if frame is None else frame.end)
+
+    def _signed_around(self, segment: bytes, marker: int) -> Frame | None:
+        """The frame of a checkpoint that this writer signed, if the marker is in the first line of its note."""
         for start in range(marker, max(marker - NAME_MAX_BYTES, FRAME_HEAD_BYTES) - 1, -1):
-            if segment[start - _TYPE_BEFORE_PAYLOAD] == FrameType.CHECKPOINT and self._is_signed(segment, start):
-                return True
-        return False
+            if segment[start - _TYPE_BEFORE_PAYLOAD] == FrameType.CHECKPOINT:
+                frame = self._signed_at(segment, start - FRAME_HEAD_BYTES)
+                if frame is not None:
+                    return frame
+        return None
 
-    def _is_signed(self, segment: bytes, start: int) -> bool:
+    def _signed_at(self, segment: bytes, offset: int) -> Frame | None:
         try:
-            frame = parse_frame(segment, start - FRAME_HEAD_BYTES)
-            if frame is None or self._state.public_key is None:
-                return frame is not None
-            name = frame.payload.partition(b"\n")[0].decode("utf-8", "replace")
-            open_checkpoint(frame.payload, VerifierKey(name=name, public_key=self._state.public_key))
+            frame = parse_frame(segment, offset)
+            if frame is not None and self._state.public_key is not None:
+                name = frame.payload.partition(b"\n")[0].decode("utf-8", "replace")
+                open_checkpoint(frame.payload, VerifierKey(name=name, public_key=self._state.public_key))
         except IapError:
-            return False
-        return True
+            return None
+        return frame
 
     def _find_change(self, kind: Kind, change: Change, message: str) -> None:
         text = f"got {change.got:#04x}, want {change.want:#04x}; {message}"
@@ -222,6 +238,15 @@ class _Walk:
 
 def _is_unused(segment: bytes, offset: int) -> bool:
     return not segment[offset:].strip(b"\0")
+
+
+def _has_hole(segment: bytes, start: int, end: int) -> bool:
+    """Whether a sector of the bytes [start, end) was never written: it still has the zeros of preallocation."""
+    for sector in range(start - start % SECTOR_BYTES, end, SECTOR_BYTES):
+        part = segment[max(start, sector) : min(end, sector + SECTOR_BYTES)]
+        if len(part) >= HOLE_MIN_BYTES and not part.strip(b"\0"):
+            return True
+    return False
 
 
 def _as_datetime(state: State) -> datetime | None:

@@ -51,9 +51,9 @@ class FixedSigner:
 
 
 class MemoryJournal:
-    """Keeps the contract of the port `Journal` and asserts the caller's side of it. `full` holds the rooms without room.
+    """Keeps the contract of the port `Journal`, and asserts the caller's side of it.
 
-    `hold` makes records stay not durable until `release`; `fail` ends it like an fsync error does.
+    `full` holds the rooms that have none left. `hold` makes records stay not durable until `release`; `fail` ends it like an fsync error does.
     """
 
     def __init__(self, signer: FixedSigner | None = None, *, hold: bool = False) -> None:
@@ -155,9 +155,7 @@ def start_record(
         version="0.1.0",
         predecessor=predecessor,
     )
-    return service_record(
-        body, writer=signer.writer, sequence=RecordSequence(0), record_id=record_id(0), time=time
-    )
+    return service_record(body, writer=signer.writer, sequence=RecordSequence(0), record_id=record_id(0), time=time)
 
 
 def counted(writer: WriterId, sequence: RecordSequence, *, count: int = 1, time: datetime = START) -> bytes:

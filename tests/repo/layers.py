@@ -121,7 +121,7 @@ def targets_of(node: ast.AST, package: str, root: Path) -> Iterator[str]:
             yield from (alias.name for alias in names)
         case ast.ImportFrom(module=module, names=names, level=level):
             base = resolved(module or "", level, package)
-            yield from (member(base, alias.name, root) for alias in names)
+            yield from dict.fromkeys(member(base, alias.name, root) for alias in names)
         case ast.Call(
             func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
             args=[ast.Constant(value=str(target)), *_],

@@ -54,7 +54,7 @@ class CheckServer:
         self._lock: int | None = None
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=OPTIONS)
-        handlers: dict[str, "grpc.RpcMethodHandler[bytes, bytes]"] = {
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Check": grpc.unary_unary_rpc_method_handler(self._check)
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

@@ -40,6 +40,10 @@ class Unquoted(str):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        """As it stands in the file."""
+        return str(self)
+
 
 def parse_text(value: object) -> str:
     """Some text, exactly as it is."""

@@ -27,6 +27,10 @@ from iap_authz.facts.location import Geography
 DATABASE_MAX_BYTES: Final = 1024 * 1024 * 1024
 """The largest databases that are sold have some 500 MiB."""
 
+FORMAT_BORN: Final = datetime(2012, 1, 1, tzinfo=UTC)
+"""No database is older than its format. The reader takes a number that is cut short for a smaller number, and the build
+time may be the last number in the file."""
+
 ANSWERS_CACHED: Final = 4096
 """Addresses whose record is kept; a record has about 2 KiB as Python objects."""
 
@@ -57,6 +61,8 @@ def parse_geography(content: bytes, file: str, *, name: str) -> Geography:
         knows_country = _KNOWS_COUNTRY.search(kind) is not None
     except (*_DAMAGE, OSError) as error:
         raise Invalid.of_file(file, "truncated, or not a MaxMind DB file") from error
+    if built < FORMAT_BORN:
+        raise Invalid.of_file(file, f"truncated: got a build time of {built.isoformat()}, before the format was there")
     if version not in (_IP_VERSION_4, _IP_VERSION_6):
         raise Invalid.of_file(file, f"got IP version {shown(version)}, want 4 or 6")
     if not knows_country:

@@ -14,10 +14,12 @@ from tests.fakes.geography import BUILT, country_record, geography_of, networks_
 REFUSED = [
     *((192, text) for text in (
         "010.0.0.1", "10.0.0.01", "10.00.0.1", "10.1", "10.0.1", "167772161", "0x0a.0.0.1", "0x0a000001",
-        "0xa.0x0.0x0.0x1",        "012.0.0.1", "\uff11\uff10.0.0.1", "10.0.0.\u0661", "10\u30020\u30020\u30021", "10.0.0.1.", ".10.0.0.1", "10..0.1", "256.0.0.1",
+        "0xa.0x0.0x0.0x1",        "012.0.0.1", "\uff11\uff10.0.0.1", "10.0.0.\u0661", "10\u30020\u30020\u30021",
+        "10.0.0.1.", ".10.0.0.1", "10..0.1", "256.0.0.1",
         "10.0.0.-1", "10.0.0.+1", "1_0.0.0.1", "10.0.0.1/32", "10.0.0.1:443", "[::1]", "[10.0.0.1]", "::ffff:010.0.0.1",
         "::ffff:10.1", "1:2:3:4:5:6:7:8:9", "1:2:3", ":::", "::1::", "12345::", "g::1", "::1.2.3", "localhost",
-        "unknown",        "_hidden", "", " ", "10.0.0.1 ", " 10.0.0.1", "10.0.0.1\n", "10.0.0.1\0", "\t10.0.0.1", "10.0.0.1,10.0.0.2",
+        "unknown", "_hidden", "", " ", "10.0.0.1 ", " 10.0.0.1", "10.0.0.1\n", "10.0.0.1\0", "\t10.0.0.1",
+        "10.0.0.1,10.0.0.2",
         "10.0.0.1, 192.0.2.1", "for=10.0.0.1", "\ud800", "1" * 46, "1" * 100_000,
     )),
     *((194, text) for text in (
@@ -113,7 +115,8 @@ def test_a_list_may_name_the_wrapped_addresses_themselves() -> None:
 
 OTHER_HEADERS = (
     "x-real-ip", "true-client-ip", "cf-connecting-ip", "forwarded", "x-forwarded-for", "x-client-ip",
-    "x-cluster-client-ip",    "fastly-client-ip", "x-original-forwarded-for", "x-forwarded", "client-ip", "x-envoy-original-src", "via",
+    "x-cluster-client-ip", "fastly-client-ip", "x-original-forwarded-for", "x-forwarded", "client-ip",
+    "x-envoy-original-src", "via",
 )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 """Hostile and broken inventories: corpus rows 204 to 214, and files that are not what they should be."""
 
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,7 +113,7 @@ def test_row205_a_device_is_refused_with_the_first_load_after_it_was_revoked(tmp
     before = source.version()
     assert establish(source.load()).state == facts_pb2.PRESENT
     (tmp_path / "new").write_bytes(file_of(device(revoked=True), revision=8))
-    os.replace(tmp_path / "new", path)
+    (tmp_path / "new").replace(path)
     assert source.version() != before
     facts = establish(source.load())
     assert (facts.state, facts.problem) == (facts_pb2.INVALID, reason_pb2.REASON_DEVICE_REVOKED)
@@ -270,7 +269,7 @@ def test_all_faults_are_reported_at_once_with_lines_for_yaml() -> None:
     ]
     assert "got 'yesterday', want a time with a zone" in found[1]
     assert "(did you mean managed?)" in found[2]
-    assert "got '15.10', want text (quote it)" in found[3]
+    assert "got 15.10, want text (quote it)" in found[3]
     assert "got this name twice" in found[4]
 
 

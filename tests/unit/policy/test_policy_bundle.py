@@ -146,7 +146,7 @@ def test_an_empty_bundle_has_a_canonical_form() -> None:
 
 
 def test_characters_outside_ascii_stay_as_they_are() -> None:
-    condition = 'identity.subject == "\u00e4\u2028\U0001f600\u007f"'
+    condition = 'identity.subject == "\u00e4\u2028\U0001f600"'
     policy = load(route({"allow": [condition]}))
     assert condition.replace('"', '\\"').encode() in policy.canonical
     assert load_canonical(policy.canonical).digest == policy.digest

@@ -122,7 +122,7 @@ FALLING = [
 """All take GET x.y.example/a/b; the most specific first."""
 
 
-@pytest.mark.parametrize(("better", "worse"), itertools.combinations(range(len(FALLING)), 2))
+@pytest.mark.parametrize(("better", "worse"), list(itertools.combinations(range(len(FALLING)), 2)))
 def test_the_most_specific_wins_in_either_order_of_the_file(better: int, worse: int) -> None:
     names = {better: f"r{better}", worse: f"r{worse}"}
     for order in ((better, worse), (worse, better)):
