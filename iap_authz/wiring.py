@@ -25,7 +25,7 @@ from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.adapters.telemetry.jsonlog import start_logging
 from iap_authz.config import IssuerConfig, SidecarConfig
 from iap_authz.errors import ConfigInvalid, SourceUnavailable
-from iap_authz.facts.device import Inventory
+from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.location import Geography, Networks
@@ -73,7 +73,7 @@ def make_slots(config: SidecarConfig) -> Slots:
     return Slots(
         policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None),
         keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
-        inventory=_file_slot(inventory_source, "inventory", config.device.inventory_file if config.device else None),
+        inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
     )
@@ -82,6 +82,14 @@ def make_slots(config: SidecarConfig) -> Slots:
 def _keys_slot(issuer: IssuerConfig) -> Slot[KeySet]:
     source = FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content))
     return Slot(source, max_stale_seconds=issuer.max_stale.total_seconds())
+
+
+def _inventory_slot(path: Path) -> Slot[Inventory]:
+    return Slot(
+        inventory_source("inventory", path),
+        max_stale_seconds=FILE_MAX_STALE_SECONDS,
+        check_succession=check_succession,
+    )
 
 
 def _file_slot(make: Callable[[str, Path], FactSource[T]], name: str, path: Path | None) -> Slot[T] | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`iap-authz serve`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +22,15 @@ def _serve() -> None:
 @app.command("sidecar")
 def sidecar(
     config: Annotated[Path, typer.Option("--config", "-c", help="The sidecar's YAML file.")],
+    instance: Annotated[
+        str | None, typer.Option(envvar="IAP_AUTHZ_INSTANCE", help="Name of this pod or host, over the file's.")
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Answer Envoy's checks until SIGTERM. SIGHUP looks at all files at once."""
     settings = load_config(config)
+    if instance is not None:
+        settings = replace(settings, instance=instance)
     log_to_stderr(log_level)
     try:
         uvloop.run(serve_sidecar(settings))

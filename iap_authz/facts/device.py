@@ -42,7 +42,7 @@ OPERATING_SYSTEMS: Final = ("macos", "windows", "linux", "ios", "android", "chro
 RISKS: Final = ("none", "low", "medium", "high")
 """The closed lists of `facts.proto`."""
 
-_OS_VERSION = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,3}))?(?:\.([0-9]{1,3}))?(?:\.([0-9]{1,3}))?", re.ASCII)
+_OS_VERSION = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,3})(?:\.([0-9]{1,6})(?:\.[0-9]{1,9})?)?)?", re.ASCII)
 _OS_MAJOR_MAX: Final = 9_223_372_035
 """The largest major number whose key still fits a signed 64-bit integer."""
 
@@ -123,15 +123,16 @@ def check_succession(inventory: Inventory, previous: Inventory | None) -> None:
 
 
 def os_version_key(text: str) -> int | None:
-    """`15.1` -> 15001000000: major*10^9 + minor*10^6 + patch*10^3 + build. None for anything else.
+    """`15.1` -> 15001000000: major*10^9 + minor*10^6 + patch. None for anything else.
 
-    One to four parts of ASCII digits; the last three have at most three digits (`22.04` is 22 and 4).
+    One to four parts of ASCII digits (`22.04` is 22 and 4): the minor part has at most three, the patch six, because
+    Windows says `10.0.22631`. A fourth part is read and left out, so a key never says more than the version does.
     """
     match = _OS_VERSION.fullmatch(text)
     if match is None:
         return None
-    major, minor, patch, build = (int(part) if part else 0 for part in match.groups())
-    return major * 10**9 + minor * 10**6 + patch * 10**3 + build if major <= _OS_MAJOR_MAX else None
+    major, minor, patch = (int(part) if part else 0 for part in match.groups())
+    return major * 10**9 + minor * 10**6 + patch if major <= _OS_MAJOR_MAX else None
 
 
 def establish_device(

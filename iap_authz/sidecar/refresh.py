@@ -21,10 +21,20 @@ T = TypeVar("T")
 
 
 class Slot(Generic[T]):
-    """The last good value of one source. `max_stale_seconds` None: kept for ever."""
+    """The last good value of one source. `max_stale_seconds` None: kept for ever.
 
-    def __init__(self, source: FactSource[T], *, max_stale_seconds: float | None) -> None:
+    `check_succession` raises Invalid where a new value must not follow the last good one, such as an older inventory.
+    """
+
+    def __init__(
+        self,
+        source: FactSource[T],
+        *,
+        max_stale_seconds: float | None,
+        check_succession: Callable[[T, T | None], None] = lambda _new, _last: None,
+    ) -> None:
         self._source = source
+        self._check_succession = check_succession
         self._max_stale_seconds = max_stale_seconds
         self._value: T | None = None
         self._served: T | None = None
@@ -48,8 +58,9 @@ class Slot(Generic[T]):
         try:
             version = self._source.version()
             if version != self._version or self._value is None:
-                self._value = self._source.load()
-                self._version = version
+                value = self._source.load()
+                self._check_succession(value, self._value)
+                self._value, self._version = value, version
                 _log.info("a source was loaded", extra={"source": self.name})
             self._confirmed, self.problem = monotonic, ""
         except (IapError, OSError) as error:

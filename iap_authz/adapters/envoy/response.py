@@ -25,6 +25,11 @@ AUDIT_ID_HEADER = "x-iap-audit-id"
 OWN_HEADER_PREFIX = "x-iap-"
 """Names that only the sidecar may set; a client's own never reach the upstream, in any spelling."""
 
+OVERRIDING_HEADERS = frozenset(
+    {"x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"}
+)
+"""By these some upstreams replace the path or method that the policy judged, so they never pass."""
+
 METADATA_KEY = "iap_authz"
 """Our key inside Envoy's metadata namespace `envoy.filters.http.ext_authz`."""
 
@@ -100,12 +105,13 @@ def canonical_name(name: str) -> str:
 
 
 def _forged(request: Request, answer: Answer) -> Iterator[str]:
-    """Names of client headers that must not pass: ours in any spelling, and those the route sets or leaves out."""
+    """Names of client headers that must not pass, in any spelling: ours, overriding ones, those the route decides."""
     decided = {canonical_name(name) for name in (*answer.decision.set_headers, *answer.decision.remove_headers)}
     overwritten = {AUDIT_ID_HEADER, *answer.decision.set_headers}
     for name in request.headers:
         canonical = canonical_name(name)
-        if name not in overwritten and (canonical.startswith(OWN_HEADER_PREFIX) or canonical in decided):
+        ours = canonical.startswith(OWN_HEADER_PREFIX) or canonical in decided
+        if name not in overwritten and (ours or canonical in OVERRIDING_HEADERS):
             yield name
 
 

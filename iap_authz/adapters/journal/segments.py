@@ -86,15 +86,15 @@ class SegmentFiles:
 
     def finish(self) -> None:
         """Give back what is not used, and close. Nothing is written after it."""
-        if self._prepared is not None:
-            self._disk.close(self._prepared)
-            self._prepared = None
-            self._disk.remove(self.directory / PREPARED_NAME)
-        if self._current is not None:
-            _, descriptor = self._current
-            self._disk.truncate(descriptor, self._used_bytes)
-            self._disk.sync(descriptor)
-        self.abandon()
+        try:
+            if self._prepared is not None:
+                self._disk.remove(self.directory / PREPARED_NAME)
+            if self._current is not None:
+                _, descriptor = self._current
+                self._disk.truncate(descriptor, self._used_bytes)
+                self._disk.sync(descriptor)
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Close, and touch nothing (rule W4)."""

@@ -4,20 +4,33 @@
 import asyncio
 import contextlib
 import errno
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.adapters.journal.directory import recover
 from iap_authz.adapters.journal.disk import Disk
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.journal.reading import load_segments, writer_directories
+from iap_authz.errors import JournalFull
+from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.ports import Appended, Room
 from iap_authz.records.inspect import inspect_writer
+from iap_authz.records.record import service_record
 from iap_authz.records.room import MIB, JournalBounds
+from tests.fakes.clock import START
 from tests.fakes.disk import FailingDisk, When
-from tests.fakes.journal import ORIGIN, FixedSigner, build_segments, counted, sample_leaves, start_record, store_segments
+from tests.fakes.journal import (
+    ORIGIN,
+    FixedSigner,
+    build_segments,
+    counted,
+    record_id,
+    sample_leaves,
+    start_record,
+    store_segments,
+)
 
 BOUNDS = JournalBounds(bound_bytes=8 * MIB, reserve_bytes=0, segment_bytes=MIB // 4)
 BEFORE = FixedSigner("before")
@@ -25,7 +38,7 @@ LARGE_BYTES = 60_000
 
 
 def predecessor_with_a_torn_tail(directory: Path) -> None:
-    (name, segment), = build_segments(BEFORE, [[sample_leaves(BEFORE, 3)]])
+    ((name, segment),) = build_segments(BEFORE, [[sample_leaves(BEFORE, 3)]])
     folder = store_segments(directory, BEFORE.writer, [(name, segment + b"torn" + bytes(100))])
     (folder / "next.prepared").write_bytes(bytes(100))
 
@@ -41,27 +54,19 @@ async def append_all(journal: FileJournal, given: list[Appended]) -> None:
         given[-1].durable.result()
 
 
-def large(writer: bytes, sequence: int) -> bytes:
-    from iap_authz._pb.iap.audit.v1 import record_pb2
-    from iap_authz.model.ids import Sequence, WriterId
-    from iap_authz.records.record import service_record
-    from tests.fakes.clock import START
-    from tests.fakes.journal import record_id
-
+def large(writer: WriterId, sequence: Sequence) -> bytes:
+    """A record of 60,000 bytes: four of them fill a segment."""
     body = record_pb2.PolicyChunk(bytes=bytes(LARGE_BYTES))
-    return service_record(
-        body, writer=WriterId(writer), sequence=Sequence(sequence), record_id=record_id(sequence), time=START
-    )
+    return service_record(body, writer=writer, sequence=sequence, record_id=record_id(sequence), time=START)
 
 
-def run_life(directory: Path, disk: Disk) -> tuple[list[Appended], bool]:
-    """Open, append, close. Returns what was accepted, and whether the journal said that it failed."""
-    given: list[Appended] = []
+def run_life(directory: Path, disk: Disk, given: list[Appended]) -> bool:
+    """Open, append to `given` what was accepted, close. Returns whether the journal said that it failed."""
 
     async def main() -> bool:
         journal = FileJournal.open(directory, origin=ORIGIN, signer=FixedSigner(), bounds=BOUNDS, disk=disk)
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, JournalFull):
                 await append_all(journal, given)
             failed = journal.failed.done()
             if failed:
@@ -71,15 +76,15 @@ def run_life(directory: Path, disk: Disk) -> tuple[list[Appended], bool]:
         finally:
             await journal.close()
 
-    return given, asyncio.run(main())
+    return asyncio.run(main())
 
 
 def calls_of_a_life(tmp_path: Path) -> list[str]:
     disk = FailingDisk()
     predecessor_with_a_torn_tail(tmp_path / "whole")
-    given, failed = run_life(tmp_path / "whole", disk)
+    given: list[Appended] = []
+    assert not run_life(tmp_path / "whole", disk, given)
     assert len(given) == 9
-    assert not failed
     return disk.calls
 
 
@@ -99,7 +104,7 @@ def test_w4_after_any_failed_call_nothing_acknowledged_is_lost(tmp_path: Path, w
         given: list[Appended] = []
         failed = False
         with contextlib.suppress(OSError):
-            given, failed = run_life(directory, disk)
+            failed = run_life(directory, disk, given)
         told = acknowledged(given)
         if name in ("write", "sync_data") or (name == "sync" and failed):
             assert failed, (fail_at, name)
@@ -125,18 +130,21 @@ def test_w4_all_who_wait_are_told_and_with_the_error(tmp_path: Path) -> None:
         journal = FileJournal.open(tmp_path, origin=ORIGIN, signer=FixedSigner(), bounds=BOUNDS, disk=disk)
         first = journal.append_nowait(lambda _writer, _sequence: start_record(FixedSigner()), room=Room.RESERVE)
         await asyncio.shield(first.durable)
-        disk.fail_at = len(disk.calls) + 1 + disk.calls[-1:].count("never")
+        await prepared(disk)
+        disk.fail_at = len(disk.calls) + 1
         given = [journal.append_nowait(counted, room=Room.ALLOW) for _ in range(3)]
-        await settled(journal)
-        later = [journal.durable for journal in given]
+        await asyncio.wait([journal.failed])
+        later = [one.durable for one in given]
         for future in (*later, journal.failed):
             with pytest.raises(OSError, match="journal failed") as raised:
                 await future
             assert raised.value.errno == errno.EIO
         await journal.close()
 
-    async def settled(journal: FileJournal) -> None:
-        await asyncio.wait([journal.failed])
+    async def prepared(disk: FailingDisk) -> None:
+        """The second segment is there: no call but those of the next group follows."""
+        while disk.calls.count("preallocate") < 2:
+            await asyncio.sleep(0)
 
     asyncio.run(main())
 
@@ -161,6 +169,3 @@ def test_w4_an_error_that_is_no_oserror_ends_the_journal_too(tmp_path: Path) -> 
         assert journal.failed.done()
 
     asyncio.run(main())
-
-
-Work = Callable[[FileJournal], Awaitable[None]]

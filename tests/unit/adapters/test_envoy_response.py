@@ -99,6 +99,12 @@ def test_row_134_forged_headers_are_removed_in_every_spelling() -> None:
     }
 
 
+def test_row_127_headers_that_replace_what_was_judged_do_not_pass() -> None:
+    forged = ["x-original-url", "X-Rewrite-URL", "x.original.url", "x-http-method-override"]
+    response = rendered(decision(Verdict.ALLOW, Reason.ALLOWED), *((name, "/admin") for name in forged), ("x-any", "1"))
+    assert set(response.ok_response.headers_to_remove) == {name.lower() for name in forged}
+
+
 @pytest.mark.parametrize("name", ["X-Iap-User", "x_iap_user", "x.IAP.user"])
 def test_canonical_name(name: str) -> None:
     assert canonical_name(name) == "x-iap-user"

@@ -174,16 +174,19 @@ def test_one_certificate_on_two_devices_is_no_inventory() -> None:
     [
         ("15", 15_000_000_000),
         ("15.1", 15_001_000_000),
-        ("15.1.2", 15_001_002_000),
-        ("15.1.2.3", 15_001_002_003),
+        ("15.1.2", 15_001_000_002),
+        ("15.1.2.3", 15_001_000_002),
         ("0", 0),
         ("22.04", 22_004_000_000),
-        ("10.0.999.999", 10_000_999_999),
-        ("9223372035.999.999.999", 9_223_372_035_999_999_999),
+        ("10.0.999999.999999999", 10_000_999_999),
+        ("9223372035.999.999999", 9_223_372_035_999_999_999),
         ("9223372036", None),
         ("9999999999.0", None),
-        ("10.0.22631", None),
-        ("10.0.1000", None),
+        ("10.0.22631", 10_000_022_631),
+        ("10.0.22631.3007", 10_000_022_631),
+        ("10.1000", None),
+        ("10.0.1000000", None),
+        ("1.2.3.4444444444", None),
         ("015.1", None),
         ("", None),
         (".1", None),
@@ -204,11 +207,11 @@ def test_os_version_key(text: str, key: int | None) -> None:
     assert os_version_key(text) == key
 
 
-VERSION = st.lists(st.integers(0, 999), min_size=4, max_size=4)
+VERSION = st.tuples(st.integers(0, 9_999), st.integers(0, 999), st.integers(0, 999_999))
 
 
 @given(VERSION, VERSION)
-def test_keys_order_as_versions_do(left: list[int], right: list[int]) -> None:
+def test_keys_order_as_versions_do(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     keys = [os_version_key(".".join(map(str, parts))) for parts in (left, right)]
     assert keys[0] is not None
     assert keys[1] is not None

@@ -36,11 +36,12 @@ def known_facts() -> facts_pb2.Facts:
     return facts
 
 
-def set_state(facts: facts_pb2.Facts, family: str, state: State) -> None:
+def set_state(facts: facts_pb2.Facts, family: str, state: int) -> None:
     """Put a family into a state; with ABSENT, what it held is gone."""
-    if state is State.ABSENT:
-        getattr(facts, family).Clear()
-    getattr(facts, family).state = state
+    message = getattr(facts, family)
+    if state == State.ABSENT:
+        message.Clear()
+    message.state = state
 
 
 def route(rows: Mapping[str, Sequence[str]], **more: object) -> dict[str, object]:
@@ -64,7 +65,7 @@ def source(
     return SourceFile(name=file, content=json.dumps(document, ensure_ascii=False).encode())
 
 
-def decide(facts: facts_pb2.Facts, levels: Mapping[str, str] | None = None, **rows: Sequence[str]) -> Decision:
+def decide(facts: facts_pb2.Facts, levels: Mapping[str, str] | None = None, /, **rows: Sequence[str]) -> Decision:
     """What a policy of one route with these rows says of `facts`."""
     return evaluate(load(route(rows), levels=levels), facts)
 

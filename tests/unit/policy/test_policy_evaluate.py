@@ -146,7 +146,7 @@ def test_an_invalid_request_is_told_before_an_invalid_identity() -> None:
 @pytest.mark.parametrize("state", [0, State.ABSENT, State.STALE, State.ERROR, 77])
 def test_a_request_that_is_neither_present_nor_invalid_is_undecided(state: int) -> None:
     facts = known_facts()
-    facts.request.state = state
+    set_request_state(facts, state)
     decision = decide(facts, allow=["true"])
     assert (decision.verdict, decision.reason) == (Verdict.UNDECIDED, Reason.INTERNAL_ERROR)
 

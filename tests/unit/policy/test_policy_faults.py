@@ -233,7 +233,7 @@ NESTED = "identity.groups.exists(g, {})"
         ("[device].exists(d, d.managed)", 1, "got device as a value, want one of its fields"),
         ("device == device", 0, "got device as a value"),
         ("type(device) == bool", 5, "got device as a value"),
-        ("Device{managed: true}.managed", 21, "got a selection from a value"),
+        ("Device{managed: true}.managed", 0, "got a message that is made here"),
         ("[identity.claims].exists(c, c['a'] == 'b')", 29, "got an index into a map that is a value"),
         ("[identity.claims].exists(c, c.a == 'b')", 29, "got a selection from a value"),
         ("dyn(identity.claims)['a'] == 'b'", 20, "got an index into a map that is a value"),

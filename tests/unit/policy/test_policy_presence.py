@@ -89,14 +89,14 @@ def test_the_state_of_a_family_rules_its_fields(family: str, condition: str, sta
 )
 def test_state_problem_and_source_are_read_in_every_state(state: State, condition: str) -> None:
     facts = known_facts()
-    facts.device.state = state
+    put_state(facts, "device", state)
     assert outcome(facts, condition.format(state.name)) == ALLOW
 
 
 @pytest.mark.parametrize("state", list(State)[:4])
 def test_age_is_read_in_every_state_if_it_is_set(state: State) -> None:
     facts = known_facts()
-    facts.device.state = state
+    put_state(facts, "device", state)
     assert outcome(facts, 'device.age < duration("24h")') == ALLOW
     facts.device.ClearField("age")
     assert outcome(facts, 'device.age < duration("24h")') == ABSENT

@@ -95,6 +95,22 @@ def test_value_without_an_age_limit_is_kept_for_ever() -> None:
     assert slot.value(1e9) == "one"
 
 
+def test_row_212_value_that_must_not_follow_stays_out() -> None:
+    def check(new: str, last: str | None) -> None:
+        if last is not None and new < last:
+            raise ConfigInvalid.of_file("f", "older")
+
+    source = ManualSource(content="b")
+    slot = Slot(source, max_stale_seconds=None, check_succession=check)
+    slot.load(0.0)
+    source.change("a")
+    assert not slot.refresh(1.0)
+    assert (slot.value(1.0), slot.problem) == ("b", "f: older")
+    source.change("c")
+    assert slot.refresh(2.0)
+    assert (slot.value(2.0), slot.problem) == ("c", "")
+
+
 def test_defect_in_a_source_is_not_swallowed() -> None:
     source = ManualSource()
     slot = loaded(source)
