@@ -1,59 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: one file a verb. Exit codes: 0 it holds, 1 it does not hold, 2 usage or bad file, 3 cannot tell.
 
-Every command that reports has `--json`. Colour and progress go to a terminal only.
+Every command that reports has `--json`. Colour and progress go to a terminal only. A verb's module is imported when the
+verb is asked for: a container's probe must not pay for the policy compiler.
 """
 
+import importlib
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from iap_authz import __version__
-from iap_authz.cli import demo, envoy, fsck, policy, probe, prove, records, serve, verify
 from iap_authz.errors import IapError, answered
 
-app = typer.Typer(
-    name="iap-authz",
-    help="Identity-aware proxy: Envoy asks, this decides, and every decision is a signed record that proves itself.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
+GROUPS = {
+    "serve": "Run a service.",
+    "prove": "Make a proof file.",
+    "records": "Read records.",
+    "policy": "Check policies before they are in force.",
+    "envoy": "Make Envoy's configuration.",
+}
+"""Verbs with commands of their own: `iap_authz/cli/<verb>.py` has a Typer `app`."""
+
+COMMANDS = ("verify", "fsck", "probe", "demo")
+"""Verbs that are one command: `iap_authz/cli/<verb>.py` has a function of that name."""
 
 
-def _show_version(*, asked: bool) -> None:
+def make_app(verbs: Iterable[str] = (*GROUPS, *COMMANDS)) -> typer.Typer:
+    """The application with these verbs."""
+    app = typer.Typer(
+        name="iap-authz",
+        help="Identity-aware proxy: Envoy asks, this decides, every decision is a signed record that proves itself.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for verb in verbs:
+        module = importlib.import_module(f"iap_authz.cli.{verb}")
+        if verb in GROUPS:
+            app.add_typer(module.app, name=verb, help=GROUPS[verb])
+        else:
+            app.command(verb)(getattr(module, verb))
+    return app
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 -- the shape of a Typer callback
     if asked:
         typer.echo(f"iap-authz {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     *,
-    version: Annotated[  # noqa: ARG001 -- the callback acts on it
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
-
-
-app.add_typer(serve.app, name="serve", help="Run a service.")
-app.add_typer(prove.app, name="prove", help="Make a proof file.")
-app.add_typer(records.app, name="records", help="Read records.")
-app.add_typer(policy.app, name="policy", help="Check policies before they are in force.")
-app.add_typer(envoy.app, name="envoy", help="Make Envoy's configuration.")
-app.command("verify")(verify.verify)
-app.command("fsck")(fsck.fsck)
-app.command("probe")(probe.probe)
-app.command("demo")(demo.demo)
+    del version  # its callback has answered
 
 
 def main() -> None:
-    """The console script: errors of ours are one message on standard error and an exit code, never a trace."""
+    """The console script: errors of ours are messages on standard error and an exit code, never a trace."""
+    asked = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+    known = asked in GROUPS or asked in COMMANDS
     try:
-        app()
+        (make_app([asked]) if known else make_app())()
     except IapError as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"iap-authz: {line}\n")

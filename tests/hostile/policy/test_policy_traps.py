@@ -5,8 +5,6 @@ Each test first shows that the trap is there, so that it tells when a new releas
 that a policy does not step into it. Numbers are rows of the list of hostile inputs, group I.
 """
 
-import datetime
-
 import pytest
 from cel_expr_python import cel
 
@@ -16,7 +14,10 @@ from iap_authz.policy.environment import facts_environment
 from iap_authz.policy.evaluate import evaluate
 from tests.unit.policy.building import decide, faults_of, known_facts, load, route, set_state
 
-FRAME = "kind: Policy\nname: t\nroutes:\n- name: all\n  match: {{paths: [/**]}}\n  allow:\n  - id: a\n    when: |-\n      {}\n"
+FRAME = (
+    "kind: Policy\nname: t\nroutes:\n- name: all\n  match: {{paths: [/**]}}\n"
+    "  allow:\n  - id: a\n    when: |-\n      {}\n"
+)
 
 
 def raw(text: str, facts: facts_pb2.Facts) -> cel.Value:
@@ -189,6 +190,5 @@ def test_times_outside_what_python_knows_are_no_defect() -> None:
     facts.identity.auth_time.seconds = -(2**62)
     facts.device.age.seconds = 2**62
     conditions = ["now - identity.auth_time > duration('1h')", "device.age > duration('1h')"]
-    assert datetime.datetime.max.year == 9_999
     for condition in conditions:
         assert decide(facts, allow=[condition]).verdict in (Verdict.ALLOW, Verdict.UNDECIDED)

@@ -36,6 +36,12 @@ def known_facts() -> facts_pb2.Facts:
     return facts
 
 
+def put_state(facts: facts_pb2.Facts, family: str, state: int) -> None:
+    """Put a family into a state, whatever it holds."""
+    message = getattr(facts, family)
+    message.state = state
+
+
 def set_state(facts: facts_pb2.Facts, family: str, state: int) -> None:
     """Put a family into a state; with ABSENT, what it held is gone."""
     message = getattr(facts, family)

@@ -8,7 +8,7 @@ from iap_authz.model.decision import Decision, Shadow
 from iap_authz.model.reason import Durability, Reason, State, Verdict
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.evaluate import evaluate
-from tests.unit.policy.building import decide, known_facts, load, route, set_state
+from tests.unit.policy.building import decide, known_facts, load, put_state, route, set_state
 
 TRUE = "device.managed"
 FALSE = "!device.managed"
@@ -146,7 +146,7 @@ def test_an_invalid_request_is_told_before_an_invalid_identity() -> None:
 @pytest.mark.parametrize("state", [0, State.ABSENT, State.STALE, State.ERROR, 77])
 def test_a_request_that_is_neither_present_nor_invalid_is_undecided(state: int) -> None:
     facts = known_facts()
-    set_request_state(facts, state)
+    put_state(facts, "request", state)
     decision = decide(facts, allow=["true"])
     assert (decision.verdict, decision.reason) == (Verdict.UNDECIDED, Reason.INTERNAL_ERROR)
 

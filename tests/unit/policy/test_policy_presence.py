@@ -9,7 +9,7 @@ from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.model.reason import Reason, State, Verdict
 from iap_authz.policy.environment import FAMILIES, check_environment, compile_text
 from iap_authz.policy.reads import Read, collect_reads
-from tests.unit.policy.building import decide, known_facts, set_state
+from tests.unit.policy.building import decide, known_facts, put_state, set_state
 
 ALLOW, FALSE = "allow", "false"
 ABSENT, UNKNOWN = "absent", "unknown"
