@@ -102,11 +102,12 @@ def _compiled(environment: cel.Env, text: str, levels: Levels) -> Compiled:
 
 
 def compile_checked(checked: Checked) -> cel.Expression:
-    """The expression that is evaluated. Raises `NotCompiled` where levels nest too deep."""
+    """The expression that is evaluated. Raises `NotCompiled` where levels nest too deep, or where reads went astray."""
     compiled = compile_text(facts_environment(), checked.expanded)
     reads: Reads = collect_reads(compiled.checked)
     if reads.plain != checked.plain or reads.guarded != checked.guarded:
-        raise RuntimeError(f"the reads of {shown(checked.expanded)} changed when it was rewritten")
+        message = f"got other reads in {shown(checked.expanded)} than in what was written"
+        raise NotCompiled([Complaint(offset=0, message=message)])
     return compiled.expression
 
 

@@ -20,7 +20,7 @@ puts `find_route(...).captures` into `facts.request.captures`; without them a co
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -234,7 +234,7 @@ class _Questions:
             return blocked
         value = self._from_batch(condition.slot)
         if value is None:
-            value = self._run(condition.expression)
+            value = self._ask(condition.expression, cel.Value.plain_value)
         if value is True:
             return _TRUE
         return _FALSE if value is False else _CEL_FAILED
@@ -244,8 +244,8 @@ class _Questions:
         blocked = self._blocked(condition)
         if blocked is not None:
             return blocked
-        value = self._run_text(condition.expression)
-        return _CEL_FAILED if value is None else value
+        value = self._ask(condition.expression, _text_of)
+        return value if isinstance(value, str) else _CEL_FAILED
 
     def _blocked(self, condition: Condition) -> _Unknown | _Absent | None:
         known = self.known
@@ -267,28 +267,21 @@ class _Questions:
         """The answer of the list expression, or None where the condition must be asked alone."""
         if not self._batch_was_run:
             self._batch_was_run = True
-            values = self._run(self.route.batch) if self.route.batch is not None else None
+            values = self._ask(self.route.batch, cel.Value.plain_value) if self.route.batch is not None else None
             self._batch = values if isinstance(values, list) else None
         value = self._batch[slot] if self._batch is not None else None
         return value if isinstance(value, bool) else None
 
-    def _evaluated(self, expression: cel.Expression) -> tuple[cel.Type, object] | None:
-        """Type and value of CEL's answer, or None if it raised: an iteration budget, mostly."""
+    def _ask(self, expression: cel.Expression, read: Callable[[cel.Value], object]) -> object:
+        """What `read` makes of CEL's answer, or None if CEL raised: an iteration budget, mostly."""
         try:
             if self._activation is None:
                 self._activation = facts_environment().Activation({"facts": self.facts})
-            value = expression.eval(self._activation)
-            return value.type(), value.plain_value()
+            return read(expression.eval(self._activation))
         except Exception:  # noqa: BLE001  nothing of ours is in here, and whatever CEL raises means "unknown"
             return None
 
-    def _run(self, expression: cel.Expression) -> object:
-        evaluated = self._evaluated(expression)
-        return None if evaluated is None else evaluated[1]
 
-    def _run_text(self, expression: cel.Expression) -> str | None:
-        """An error is a text too, so the type is asked first."""
-        evaluated = self._evaluated(expression)
-        if evaluated is None or evaluated[0] != cel.Type.STRING:
-            return None
-        return evaluated[1] if isinstance(evaluated[1], str) else None
+def _text_of(value: cel.Value) -> object:
+    """The text of an answer that is one. The value of an error is a text too, so the type is asked first."""
+    return value.plain_value() if value.type() == cel.Type.STRING else None

@@ -37,7 +37,7 @@ REDIRECT_MAX_CHARS = 2_048
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LEVEL = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}", re.ASCII)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
@@ -110,11 +110,10 @@ def parse_level_name(text: str) -> str:
 
 
 def parse_method(text: str) -> str:
-    """An HTTP method. Methods are compared exactly, so a lower-case one is refused as the slip it is."""
+    """An HTTP method. Methods are compared exactly, and requests with another than an upper-case one are refused."""
     if not _METHOD.fullmatch(text):
-        raise Malformed(f"got {shown(text)}, want an HTTP method")
-    if text not in METHODS_BY_DEFAULT and text.upper() in METHODS_BY_DEFAULT:
-        raise Malformed(f"got {shown(text)}, want a method in its exact case (did you mean {text.upper()}?)")
+        hint = f" (did you mean {text.upper()}?)" if text.upper() in METHODS_BY_DEFAULT else ""
+        raise Malformed(f"got {shown(text)}, want an HTTP method in upper case{hint}")
     return text
 
 

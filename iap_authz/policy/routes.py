@@ -60,12 +60,9 @@ class RouteIndex:
         methods = frozenset(match.methods or METHODS_BY_DEFAULT)
         for pattern in match.paths:
             entry = Entry(route=route, pattern=pattern, methods=methods, listed=bool(match.methods))
-            seen: set[int] = set()
-            for tree in self._trees(match.hosts):
-                for earlier in _insert(tree, entry):
-                    if id(earlier) not in seen:
-                        seen.add(id(earlier))
-                        ties.append((earlier, entry))
+            tied = [earlier for tree in self._trees(match.hosts) for earlier in _insert(tree, entry)]
+            once = {id(earlier): earlier for earlier in tied}  # two patterns may tie on several hosts
+            ties += [(earlier, entry) for earlier in once.values()]
         return ties
 
     def _trees(self, hosts: Sequence[str]) -> Iterator[_Node]:
