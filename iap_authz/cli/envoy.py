@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from iap_authz.adapters.envoy.bootstrap_settings import (
+from iap_authz.bootstrap.settings import (
     EdgeSettings,
     HostSettings,
     TlsSettings,
@@ -116,7 +116,7 @@ def _render_one(kind: str | None, given: Mapping[str, object], *, output: Path |
 
 
 def _rendered(settings: EdgeSettings, kind: str, *, as_json: bool = False) -> str:
-    from iap_authz.adapters.envoy.bootstrap import render_bootstrap, to_document  # noqa: PLC0415 -- slow to import
+    from iap_authz.bootstrap.render import render_bootstrap, to_document  # noqa: PLC0415 -- slow to import
 
     return json.dumps(to_document(settings), indent=2) + "\n" if as_json else render_bootstrap(settings, kind)
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from iap_authz.adapters.envoy.bootstrap import render_bootstrap
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, HostSettings, TlsSettings
+from iap_authz.bootstrap.render import render_bootstrap
+from iap_authz.bootstrap.settings import EdgeSettings, HostSettings, TlsSettings
 from iap_authz.demo.credentials import Authority, TokenKey, render_confused_token, render_jwks, render_token
 from iap_authz.demo.files import (
     HOST,

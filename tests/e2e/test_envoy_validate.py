@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from envoy.service.auth.v3 import external_auth_pb2
 
-from iap_authz.adapters.envoy.bootstrap import render_bootstrap
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, HostSettings, TlsSettings, sidecar_settings
+from iap_authz.bootstrap.render import render_bootstrap
+from iap_authz.bootstrap.settings import EdgeSettings, HostSettings, TlsSettings, sidecar_settings
 from tests.fakes.envoy import (
     Answering,
     Reply,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from iap_authz.adapters.envoy.bootstrap_settings import sidecar_settings
+from iap_authz.bootstrap.settings import sidecar_settings
 from iap_authz.config import SidecarConfig, parse_config
 from iap_authz.facts.keyset import parse_jwks
 from iap_authz.policy.compile import load_policy

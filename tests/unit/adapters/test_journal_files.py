@@ -295,9 +295,9 @@ def test_r2_room_that_an_operator_makes_is_seen_when_it_is_measured_again(tmp_pa
         for path in segment_paths(writer):
             path.unlink()
         writer.rmdir()
-        clock.advance(0.4)
+        clock.advance(0.25)
         assert await fill(journal, Room.ALLOW) == 0
-        clock.advance(0.1)
+        clock.advance(0.25)
         # This attempt starts the measurement; one after it finds the room.
         assert await fill(journal, Room.ALLOW) == 0
         await eventually(lambda: journal.used_bytes < MIB)

@@ -25,8 +25,8 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType, HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
-from iap_authz.adapters.envoy.bootstrap_clusters import AUTHZ_CLUSTER
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings
+from iap_authz.bootstrap.clusters import AUTHZ_CLUSTER
+from iap_authz.bootstrap.settings import EdgeSettings
 
 FILTER_NAME = "envoy.filters.http.ext_authz"
 """Also the namespace of the dynamic metadata that carries the audit id."""

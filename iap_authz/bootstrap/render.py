@@ -5,7 +5,7 @@ Invariant: equal settings render equal bytes, and Envoy reads what is rendered a
 reader takes a plain `no` or `17` for what it looks like, so every string that is not plainly a word is quoted.
 Values that are protobuf's default are not written: `failure_mode_allow: false` does not show, and holds.
 
-Parts: `bootstrap_settings` (what may be chosen), `bootstrap_listeners`, `bootstrap_authz`, `bootstrap_clusters`.
+Parts: `settings` (what may be chosen), `listeners`, `authz`, `clusters`.
 """
 
 import io
@@ -28,9 +28,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from iap_authz.adapters.envoy.bootstrap_clusters import build_clusters
-from iap_authz.adapters.envoy.bootstrap_listeners import build_listeners
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, check_settings, parse_endpoint
+from iap_authz.bootstrap.clusters import build_clusters
+from iap_authz.bootstrap.listeners import build_listeners
+from iap_authz.bootstrap.settings import EdgeSettings, check_settings, parse_endpoint
 
 ADMIN_SOCKET_MODE: Final = 0o660
 """Owner and group: whoever can write to it can end Envoy, and read all of its configuration."""

@@ -81,14 +81,14 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
-from iap_authz.adapters.envoy.bootstrap_authz import FILTER_NAME, ROUTE_METADATA_NAMESPACE, build_authz_filter
-from iap_authz.adapters.envoy.bootstrap_clusters import (
+from iap_authz.bootstrap.authz import FILTER_NAME, ROUTE_METADATA_NAMESPACE, build_authz_filter
+from iap_authz.bootstrap.clusters import (
     ACCESS_LOG_CLUSTER,
     ADMIN_CLUSTER,
     CONNECTION_BUFFER_BYTES,
     UPSTREAM_CLUSTER,
 )
-from iap_authz.adapters.envoy.bootstrap_settings import NAME_UNKNOWN_HOST, EdgeSettings, HostSettings, TlsSettings
+from iap_authz.bootstrap.settings import NAME_UNKNOWN_HOST, EdgeSettings, HostSettings, TlsSettings
 
 OWN_HEADERS_REGEX = r"(?i)x[-._]iap[-._].*"
 """Headers that only the sidecar may set, in every spelling that some server reads as the same name (CGI turns `-`, `.`

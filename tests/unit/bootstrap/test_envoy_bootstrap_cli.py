@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from iap_authz.adapters.envoy.bootstrap import render_bootstrap
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, sidecar_settings
+from iap_authz.bootstrap.render import render_bootstrap
+from iap_authz.bootstrap.settings import EdgeSettings, sidecar_settings
 from iap_authz.cli.envoy import app
 from iap_authz.errors import ConfigInvalid
 from tests.fakes.envoy_config import flatten, parse_bootstrap

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from iap_authz.adapters.envoy.bootstrap import build_bootstrap, render_bootstrap, render_document
-from iap_authz.adapters.envoy.bootstrap_settings import (
+from iap_authz.bootstrap.render import build_bootstrap, render_bootstrap, render_document
+from iap_authz.bootstrap.settings import (
     EdgeSettings,
     HostSettings,
     TcpAddress,

@@ -31,7 +31,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any
 
-from iap_authz.adapters.envoy.bootstrap_settings import EdgeSettings, TcpAddress, UnixAddress, parse_endpoint
+from iap_authz.bootstrap.settings import EdgeSettings, TcpAddress, UnixAddress, parse_endpoint
 
 AUTHZ_CLUSTER = "iap_authz"
 ACCESS_LOG_CLUSTER = "iap_als"
