@@ -81,8 +81,8 @@ def report(machine: dict[str, str], stages: dict[str, float], ratios: list[Ratio
     for name, value in machine.items():
         print(f"| {name} | {value} |")
     print(f"\nProcessor time of one call, median of {ROUNDS} rounds of {LOOPS}:\n\n| stage | us |\n|---|---|")
-    for name, value in stages.items():
-        print(f"| {name} | {value:.1f} |")
+    for name, microseconds in stages.items():
+        print(f"| {name} | {microseconds:.1f} |")
     if not ratios:
         return
     print(f"\nWhole decision against an empty reply, Unix socket, journal durability, median of {PAIRS} pairs:\n")

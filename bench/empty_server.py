@@ -16,13 +16,13 @@ async def serve(address: str) -> None:
     """Answer on `address` until SIGTERM."""
     response = external_auth_pb2.CheckResponse()
     response.ok_response.SetInParent()
-    answer = response.SerializeToString()
+    answer = bytes(response.SerializeToString())
 
     async def check(raw: bytes, context: object) -> bytes:  # noqa: ARG001 -- the handler's shape
         return answer
 
     server = grpc.aio.server(options=OPTIONS)
-    handlers = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Check": grpc.unary_unary_rpc_method_handler(check)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_insecure_port(address)
     await server.start()

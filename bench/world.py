@@ -157,4 +157,4 @@ def _check(token: str, certificate: x509.Certificate) -> bytes:
     }
     for name, value in headers.items():
         http.header_map.headers.add(key=name, raw_value=value.encode())
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())

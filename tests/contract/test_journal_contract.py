@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -159,12 +160,16 @@ def test_a_build_that_raises_uses_no_sequence(made: Made) -> None:
     assert len(made.held()) == 2
 
 
+def _fixed(leaf: bytes, _writer: WriterId, _sequence: Sequence) -> bytes:
+    return leaf
+
+
 def test_a_record_that_does_not_fit_uses_no_sequence(made: Made) -> None:
     async def work(journal: Journal) -> None:
         start(journal)
         for leaf in (b"", bytes(65_536)):
             with pytest.raises(RecordTooLarge):
-                journal.append_nowait(lambda _writer, _sequence, leaf=leaf: leaf, room=Room.ALLOW)
+                journal.append_nowait(partial(_fixed, leaf), room=Room.ALLOW)
         assert append(journal).sequence == 1
 
     run(made, work)

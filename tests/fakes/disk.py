@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that fails at one chosen call, before or after the call takes effect, and one that remembers what was synced."""
+"""A disk that fails at one chosen call, before or after it takes effect, and one that remembers what was synced."""
 
 import enum
 import errno

@@ -53,7 +53,8 @@ class FixedSigner:
 class MemoryJournal:
     """Keeps the contract of the port `Journal`, and asserts the caller's side of it.
 
-    `full` holds the rooms that have none left. `hold` makes records stay not durable until `release`; `fail` ends it like an fsync error does.
+    `full` holds the rooms that have none left. `hold` makes records stay not durable until `release`; `fail` ends it
+    like an fsync error does.
     """
 
     def __init__(self, signer: FixedSigner | None = None, *, hold: bool = False) -> None:
