@@ -19,7 +19,7 @@ def demo(
 
     Exit 0 if everything came out as it must. Nothing is left running.
     """
-    # Envoy's typed messages take a second to import, and no other command should wait for them.
+    # Envoy's typed messages take a second to import; `--help` names this command too and need not wait for them.
     from iap_authz.demo.command import show_demo  # noqa: PLC0415
 
     if not show_demo(keep=keep, as_json=as_json, folder=folder):

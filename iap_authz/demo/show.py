@@ -182,7 +182,7 @@ def show_next(console: Console, live: Live) -> None:
         f'-H "Authorization: Bearer $(cat {_pasted(folder, "tokens/alice.jwt")})" https://{HOST}:{port}/api/orders',
     ]
     lines = (
-        "# an engineer in Berlin; other tokens, devices and addresses give other answers",
+        "# an engineer in Berlin (curl 8.2 or newer); other tokens, devices and addresses give other answers",
         " ".join(curl),
         "# the policy is read again within a second of a change",
         f"$EDITOR {_pasted(folder, 'policy.yaml')}",

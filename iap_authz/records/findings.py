@@ -90,6 +90,11 @@ class Inspection:
         """The findings that concern acknowledged records."""
         return tuple(finding for finding in self.findings if finding.blocks_start)
 
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """Every finding but a tail that was cut: bytes that are not as they were written, stray ones too."""
+        return tuple(finding for finding in self.findings if finding.kind is not Kind.CUT)
+
     def sequence_of(self, audit_id: AuditId) -> RecordSequence:
         """The sequence of a verified record. Raises NoSuchRecord."""
         for position, found in enumerate(self.hashes):

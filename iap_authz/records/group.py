@@ -130,6 +130,8 @@ class _Group:
         self._name = name
         self._at = offset
         self._state = state
+        self._writer = None if state.public_key is None else writer_id(state.public_key)
+        self._time = state.time
         self._leaves: list[LeafHash] = []
         self._places: list[Place] = []
         self._problems: list[Problem] = []
@@ -161,17 +163,16 @@ class _Group:
     def _check_record(self, record: record_pb2.Record, sequence: int) -> None:
         if record.sequence != sequence:
             raise BadProof(f"got sequence {record.sequence}, want {sequence}")
-        state = self._state
-        if state.public_key is not None and record.writer != writer_id(state.public_key):
-            raise BadProof(f"got a record of writer {record.writer.hex()}, want {writer_id(state.public_key).hex()}")
+        if self._writer is not None and record.writer != self._writer:
+            raise BadProof(f"got a record of writer {record.writer.hex()}, want {self._writer.hex()}")
         if sequence == 0:
             self._start(record)
         elif record.HasField("writer_started"):
             raise BadProof("got a second WriterStarted, want it as record 0 only")
-        time = (record.time.seconds, record.time.nanos)
-        if time < state.time:
-            raise BadProof(f"got time {time[0]}.{time[1]:09d}, want {state.time[0]}.{state.time[1]:09d} or later")
-        self._state = replace(self._state, time=time)
+        time, before = (record.time.seconds, record.time.nanos), self._time
+        if time < before:
+            raise BadProof(f"got time {time[0]}.{time[1]:09d}, want {before[0]}.{before[1]:09d} or later")
+        self._time = time
 
     def _start(self, record: record_pb2.Record) -> None:
         verifier = check_started(record, self._state.log_origin)
@@ -186,7 +187,7 @@ class _Group:
             self._problem(frame, str(error))
         return Step(
             end=frame.end,
-            state=replace(self._state, tree=tree, checkpoint=frame.payload),
+            state=replace(self._state, tree=tree, checkpoint=frame.payload, time=self._time),
             leaves=self._leaves,
             places=self._places,
             problems=self._problems,

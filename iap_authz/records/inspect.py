@@ -94,6 +94,8 @@ class _Walk:
                 return self._finish_segment(known, at, stop=step)
             self._accept(step, at)
             at = step.end
+            if len(self._findings) >= FINDINGS_MAX:
+                return False
 
     def inspection(self) -> Inspection:
         """What was found."""
@@ -172,7 +174,7 @@ class _Walk:
         if not stop.inside and _is_unused(segment, at):
             if at == 0 and not self._is_last:
                 self._find(Kind.DAMAGED, 0, "got an empty segment before another one, want a header")
-            return len(self._findings) < FINDINGS_MAX
+            return True
         if self._is_damage(segment, at, stopped=stop.offset):
             size = self._state.tree.end
             message = f"no single byte explains it; records from {size} on cannot be verified"

@@ -153,10 +153,11 @@ def parse_frame(segment: bytes, offset: int) -> Frame | None:
         raise DamagedFrame(
             offset, f"got a payload of {length} bytes, want at most {PAYLOAD_MAX_BYTES}, inside the segment"
         )
-    got = checksum(segment[offset + TYPE_AT : end])
+    body = segment[offset + TYPE_AT : end]
+    got = checksum(body)
     if got != crc:
         raise DamagedFrame(offset, f"got checksum {got:#010x}, want {crc:#010x}")
-    return Frame(offset=offset, type=frame_type, payload=segment[offset + FRAME_HEAD_BYTES : end])
+    return Frame(offset=offset, type=frame_type, payload=body[1:])
 
 
 def read_frames(segment: bytes) -> Iterator[Frame]:

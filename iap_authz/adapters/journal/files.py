@@ -115,7 +115,7 @@ class FileJournal:
         self._free_bytes = 0
         self._is_prepared = False
         self._disk_full = False
-        self._surveyed = -SURVEY_INTERVAL_SECONDS
+        self._surveyed = monotonic()
         self._is_surveying = False
         self._closing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -249,13 +249,11 @@ class FileJournal:
 
     def _survey(self) -> None:
         """Measure again, and try to prepare a segment, off the loop; at most twice a second, when someone asks."""
-        now = self._monotonic()
-        if self._is_surveying or now - self._surveyed < SURVEY_INTERVAL_SECONDS:
-            return
-        self._prepare()
+        if not self._is_surveying and self._monotonic() - self._surveyed >= SURVEY_INTERVAL_SECONDS:
+            self._prepare()
 
     def _prepare(self) -> None:
-        self._is_surveying = True
+        self._is_surveying, self._surveyed = True, self._monotonic()
         self._committer.submit(self._measure_and_prepare, partial(self._survey_done, self._segments))
 
     def _measure_and_prepare(self) -> tuple[int, bool]:
@@ -278,7 +276,6 @@ class FileJournal:
     def _take_survey(self, settled_bytes: int, is_prepared: bool) -> None:  # noqa: FBT001 - the two parts of a survey
         self._settled_bytes, self._is_prepared = settled_bytes, is_prepared
         self._disk_full = not is_prepared
-        self._surveyed = self._monotonic()
 
     # ---- group commit
 

@@ -54,6 +54,7 @@ def test_every_flipped_byte_is_named(number: int, mask: int) -> None:
         )
         assert finding.kind is (Kind.FLIPPED if offset < used else Kind.STRAY), str(finding)
         assert finding.blocks_start is (offset < used)
+        assert found.inspection.faults == (finding,)
         assert (found.inspection.hashes, found.inspection.checkpoint) == (WHOLE.hashes, WHOLE.checkpoint)
 
 

@@ -290,7 +290,11 @@ ACCEPTED = {
     "the-last-sequence": changed(sequence=(1 << 63) - 1),
 }
 
+SPARSE_MAP_ENTRY = b"\xda\x01\x05\x32\x03\x0a\x01k"  # field 27, Heartbeat: a source_age with a key only
+
 REFUSED = {
+    # Serialized again this has as many bytes: the entry grows by what the doubled field loses.
+    "a-field-twice-made-up-for-by-a-sparse-map-entry": without("heartbeat") + SPARSE_MAP_ENTRY + b"\x18\x05",
     "empty": b"",
     "too-long": BASE + b"\x3a" + varint(65_536) + bytes(65_536),
     "no-body": without("heartbeat"),
