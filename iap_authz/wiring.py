@@ -24,15 +24,16 @@ from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.adapters.telemetry.jsonlog import start_logging
 from iap_authz.config import IssuerConfig, SidecarConfig
-from iap_authz.errors import ConfigInvalid, SourceUnavailable
+from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.facts.signature import Algorithm
+from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
 from iap_authz.ports import FactSource
-from iap_authz.records.room import MIB, SEGMENT_BYTES, JournalBounds
+from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refresh import Refresher, Slot
@@ -71,12 +72,20 @@ def make_slots(config: SidecarConfig) -> Slots:
     """The sources that `config` names, nothing loaded yet."""
     location = config.location
     return Slots(
-        policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None),
+        policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None, check_succession=_check_durability),
         keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
     )
+
+
+def _check_durability(policy: Policy, _last: Policy | None) -> None:
+    """Refuse a policy that promises more than this process keeps: a record in the audit log before the answer."""
+    asking = [route.name for route in policy.routes if route.durability is not Durability.JOURNAL]
+    if asking:
+        message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
+        raise PolicyInvalid.of_file(policy.name, message)
 
 
 def _keys_slot(issuer: IssuerConfig) -> Slot[KeySet]:
@@ -154,15 +163,6 @@ def build_snapshot(
     )
 
 
-def journal_bounds(bound_bytes: int) -> JournalBounds:
-    """The parts of a journal of `bound_bytes`: the usual reserve and segments, smaller in a small one."""
-    return JournalBounds(
-        bound_bytes=bound_bytes,
-        reserve_bytes=min(8 * MIB, bound_bytes // 8),
-        segment_bytes=min(SEGMENT_BYTES, bound_bytes // 4),
-    )
-
-
 def log_to_stderr(level: str) -> None:
     """Operational logs of this process go to standard error as JSON Lines, from `level` on."""
     start_logging(level)
@@ -185,7 +185,7 @@ class SidecarProcess:
         self._slots = make_slots(config)
         monotonic = SystemClock().monotonic
         load_slots(self._slots, monotonic())
-        self._bounds = journal_bounds(config.journal.bound_bytes)
+        self._bounds = JournalBounds.within(config.journal.bound_bytes)
         self._journal = FileJournal.open(
             config.journal.directory, origin=config.log_origin, signer=self._signer, bounds=self._bounds
         )

@@ -24,7 +24,7 @@ def fsck(
     writers = find_writers(journal)
     with progress_over(writers) as step:
         inspections = [(writer, inspect_folder(writer, origin, step)) for writer in writers]
-    holds = not any(inspection.damage for _, inspection in inspections)
+    holds = not any(inspection.faults for _, inspection in inspections)
     if as_json:
         report = [_as_json(writer, inspection) for writer, inspection in inspections]
         typer.echo(json.dumps({"holds": holds, "writers": report}))
@@ -35,7 +35,7 @@ def fsck(
 
 
 def _show(writer: Path, inspection: Inspection) -> None:
-    verdict = "damaged" if inspection.damage else "intact"
+    verdict = "damaged" if inspection.faults else "intact"
     typer.echo(f"writer {writer.name}: {inspection.size} records verified, {verdict}")
     for finding in inspection.findings:
         typer.echo(f"  {finding}")
@@ -45,7 +45,7 @@ def _as_json(writer: Path, inspection: Inspection) -> dict[str, object]:
     return {
         "writer": writer.name,
         "records": inspection.size,
-        "holds": not inspection.damage,
+        "holds": not inspection.faults,
         "checkpoint": inspection.checkpoint.decode("utf-8", "replace"),
         "findings": [_finding_as_json(finding) for finding in inspection.findings],
     }

@@ -42,7 +42,7 @@ def list_records(
     table = Table("time", "sequence", "body", "verdict", "reason", "rule", "audit id")
     for writer in find_writers(journal):
         inspection = inspect_folder(writer)
-        damaged = damaged or bool(inspection.damage)
+        damaged = damaged or bool(inspection.faults)
         for leaf, record in _leaves(writer, inspection):
             if body is not None and record.WhichOneof("body") != body:
                 continue

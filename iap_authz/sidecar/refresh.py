@@ -23,7 +23,8 @@ T = TypeVar("T")
 class Slot(Generic[T]):
     """The last good value of one source. `max_stale_seconds` None: kept for ever.
 
-    `check_succession` raises Invalid where a new value must not follow the last good one, such as an older inventory.
+    `check_succession` raises Invalid where a new value must not follow the last good one (None: the first), such as an
+    older inventory.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Slot(Generic[T]):
     def load(self, monotonic: float) -> None:
         """The first load. Raises what the source raises: a process does not start on a bad file."""
         version = self._source.version()
-        self._value = self._served = self._source.load()
+        value = self._source.load()
+        self._check_succession(value, None)
+        self._value = self._served = value
         self._version, self._confirmed = version, monotonic
 
     def refresh(self, monotonic: float) -> bool:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a configuration to sources and snapshots: what refuses to start, and what a missing source means."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iap_authz.config import load_config
+from iap_authz.errors import IapError, Malformed, PolicyInvalid, SourceUnavailable
+from iap_authz.wiring import Slots, build_snapshot, load_slots, make_slots
+from tests.fakes.tokens import jwk, rsa_key
+
+CONFIG = """\
+kind: Sidecar
+listen: unix:authz.sock
+log_origin: audit.example.com/demo
+journal: {directory: journal}
+policies: [policy.yaml]
+identity:
+  issuers:
+  - {name: corp, issuer: "https://issuer.example", audiences: [orders], algorithms: [RS256], jwks_file: jwks.json}
+device: {inventory_file: devices.json}
+location: {networks_file: networks.yaml}
+"""
+POLICY = "kind: Policy\nname: p\nroutes:\n- {name: r, match: {paths: ['/a']}, durability: journal}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sidecar.yaml").write_text(CONFIG)
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [jwk(rsa_key("one"), kid="one")]}))
+    (tmp_path / "devices.json").write_text('{"revision": 1, "taken": "2026-01-01T00:00:00Z", "devices": []}')
+    (tmp_path / "networks.yaml").write_text('networks: {office: ["192.0.2.0/24"]}\n')
+    return tmp_path
+
+
+def loaded(folder: Path) -> Slots:
+    slots = make_slots(load_config(folder / "sidecar.yaml"))
+    load_slots(slots, 0.0)
+    return slots
+
+
+def test_everything_is_loaded_into_one_snapshot(folder: Path) -> None:
+    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder), 0.0)
+    assert snapshot.policy.name == "p"
+    assert snapshot.issuers[0].keys is not None
+    assert snapshot.inventory is not None
+    assert not snapshot.location.geography_configured
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("policy.yaml", "kind: Policy\n", PolicyInvalid),
+        ("policy.yaml", POLICY.replace("journal", "log"), PolicyInvalid),
+        ("jwks.json", "{}", Malformed),
+        ("devices.json", "[]", IapError),
+        ("networks.yaml", "networks: {office: [10.0.0.1/8]}", IapError),
+    ],
+)
+def test_bad_file_refuses_to_start(folder: Path, name: str, content: str, kind: type[Exception]) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(kind):
+        loaded(folder)
+
+
+def test_durability_that_cannot_be_kept_is_named(folder: Path) -> None:
+    (folder / "policy.yaml").write_text(POLICY.replace("journal", "log"))
+    with pytest.raises(PolicyInvalid, match="got durability log for r and no audit log, want durability journal"):
+        loaded(folder)
+
+
+def test_missing_policy_refuses_to_start(folder: Path) -> None:
+    (folder / "policy.yaml").unlink()
+    with pytest.raises(SourceUnavailable):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("name", ["jwks.json", "devices.json", "networks.yaml"])
+def test_missing_source_is_an_error_of_its_facts(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder), 0.0)
+    missing = {
+        "jwks.json": snapshot.issuers[0].keys is None,
+        "devices.json": snapshot.inventory is None,
+        "networks.yaml": snapshot.location.geography_configured and snapshot.geography is None,
+    }
+    assert missing == {other: other == name for other in missing}
+
+
+def test_tokens_are_kept_while_the_issuers_are_the_same(folder: Path) -> None:
+    config, slots = load_config(folder / "sidecar.yaml"), loaded(folder)
+    first = build_snapshot(config, slots, 0.0)
+    assert build_snapshot(config, slots, 0.0, previous=first).tokens is first.tokens
+    (folder / "jwks.json").write_text(json.dumps({"keys": [jwk(rsa_key("two"), kid="two")]}))
+    assert slots.keys["corp"].refresh(1.0)
+    assert build_snapshot(config, slots, 1.0, previous=first).tokens is not first.tokens
