@@ -70,7 +70,7 @@ def _run(program: str, address: str, body: Path, *, in_flight: int) -> float:
     requests = REQUESTS[in_flight]
     command = [
         program,
-        f"--num-requests={requests}",
+        f"--requests={requests}",
         "--clients=1",
         f"--max-concurrent-streams={in_flight}",
         f"--data={body}",

@@ -40,6 +40,7 @@ from iap_authz.sidecar.refresh import Refresher, Slot
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.service import Measures, Sidecar
 from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
+from iap_authz.sidecar.tasks import run_together
 
 STOP_GRACE_SECONDS = 5.0
 """Time for checks in flight when the process is asked to end; each has a deadline far below it."""
@@ -219,22 +220,10 @@ class SidecarProcess:
             await server.set_ready(ready=True)
             gc.collect()
             gc.freeze()
-            await self._run_until_stopped(refresher)
+            await run_together(self._stopping.wait(), self._sidecar.run(), refresher.run())
         finally:
             await server.stop(STOP_GRACE_SECONDS)
             await self._sidecar.stop(self._cause)
-
-    async def _run_until_stopped(self, refresher: Refresher) -> None:
-        """The first of stop, a failed journal and a defect ends all."""
-        tasks = [asyncio.create_task(work) for work in (self._stopping.wait(), self._sidecar.run(), refresher.run())]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _take_signals(self, refresher: Refresher) -> None:
         loop = asyncio.get_running_loop()

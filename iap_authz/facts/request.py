@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import MalformedRequest
 from iap_authz.model.reason import Reason
-from iap_authz.model.request import Request
+from iap_authz.model.request import UNTRUSTED_HEADERS, Request
 from iap_authz.model.target import wanted_form
 
 READ_VALUE_MAX_CHARS = 8_192
@@ -23,18 +23,6 @@ RECORDED_VALUE_MAX_CHARS = 512
 
 QUERY_FIELDS_MAX = 1_000
 """Parameters that are parsed when a condition reads one."""
-
-UNTRUSTED_HEADERS = (
-    "forwarded",
-    "x-envoy-original-path",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-uri",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-)
-"""Client headers that other products decide by. Recorded, never read by a condition."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _MAPS = ("captures", "headers", "query_parameters", "context", "metadata")
@@ -113,9 +101,8 @@ def _add_texts(facts: facts_pb2.Request, request: Request) -> None:
     trace = _TRACEPARENT.fullmatch(request.header("traceparent") or "")
     if trace:
         facts.trace_id = trace[1]
-    for name in UNTRUSTED_HEADERS:
-        if name in request.headers:
-            facts.untrusted[name] = _recorded(", ".join(request.headers[name]))
+    for name in sorted(UNTRUSTED_HEADERS & request.headers.keys()):
+        facts.untrusted[name] = _recorded(", ".join(request.headers[name]))
 
 
 def _add_connection(facts: facts_pb2.Request, request: Request) -> None:

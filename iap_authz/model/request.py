@@ -10,6 +10,20 @@ from dataclasses import dataclass, field
 
 from iap_authz.model.reason import Reason
 
+UNTRUSTED_HEADERS = frozenset(
+    {
+        "forwarded",
+        "x-envoy-original-path",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-uri",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+    }
+)
+"""Client headers that other products decide by. Recorded, never read by a condition."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

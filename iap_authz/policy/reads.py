@@ -24,6 +24,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import shown
+from iap_authz.model.request import UNTRUSTED_HEADERS
 from iap_authz.policy.environment import FAMILIES, RESERVED, Complaint, NotCompiled, compile_text, facts_environment
 
 _NEVER_READ = frozenset({"empty", "untrusted"})
@@ -230,6 +231,9 @@ class _Walk:
         if read.family == "request" and read.field in _PRUNED_MAPS:
             if read.key is None:
                 self._complain(expr, f'got request.{read.field} as a whole, want request.{read.field}["name"]')
+                return
+            if read.field == "headers" and read.key.lower() in UNTRUSTED_HEADERS:
+                self._complain(expr, f"got header {shown(read.key)}, which a client may write as it likes")
                 return
             if read.field == "headers" and read.key != read.key.lower():
                 self._complain(expr, f"got header {shown(read.key)}, want lower case")

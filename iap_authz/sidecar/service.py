@@ -27,6 +27,7 @@ from iap_authz.ports import Appended, Clock, Journal, Room
 from iap_authz.records.record import new_record_id, service_record
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import Snapshot
+from iap_authz.sidecar.tasks import run_together
 
 REFUSALS_INTERVAL_SECONDS = 1.0
 """How long a counted refusal waits for its record."""
@@ -96,10 +97,11 @@ class Sidecar:
 
     async def run(self) -> None:
         """Flush counts and write heartbeats until cancelled. Raises OSError when the journal fails."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._every(REFUSALS_INTERVAL_SECONDS, self._refusals.flush))
-            tasks.create_task(self._every(HEARTBEAT_INTERVAL_SECONDS, self._beat))
-            await asyncio.shield(self._journal.failed)
+        await run_together(
+            self._every(REFUSALS_INTERVAL_SECONDS, self._refusals.flush),
+            self._every(HEARTBEAT_INTERVAL_SECONDS, self._beat),
+            until=self._journal.failed,
+        )
 
     async def stop(self, cause: str) -> None:
         """Write what is left to say, then close the journal."""

@@ -1,465 +1,335 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation says what the code does: links, commands, examples, tables and worked bytes are all looked at."""
+"""What the pages say is so: links lead somewhere, commands and options exist, examples load, tables match the code."""
 
 import ast
-import base64
-import json
+import importlib
 import re
 import shlex
-import struct
-from collections.abc import Iterator
-from datetime import timedelta
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
-from ruamel.yaml import YAML
+from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.main import get_command
 from typer.testing import CliRunner
 
-from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.adapters.facts.inventory_fields import DEVICE_FIELDS, INVENTORY_FIELDS
 from iap_authz.adapters.facts.inventory_file import parse_inventory
 from iap_authz.adapters.facts.network_lists import parse_network_lists
 from iap_authz.cli import make_app
 from iap_authz.config import SidecarConfig, parse_config
 from iap_authz.errors import ConfigInvalid
-from iap_authz.facts.device import OPERATING_SYSTEMS, RISKS
-from iap_authz.model.decision import Decision
-from iap_authz.model.document import render_duration
-from iap_authz.model.reason import Reason, Verdict
-from iap_authz.model.status import http_status
 from iap_authz.policy.compile import load_policy
-from iap_authz.policy.evaluate import evaluate
 from iap_authz.policy.source import SourceFile
-from iap_authz.records.evidence import check_evidence, parse_evidence
-from iap_authz.records.journal_format import parse_header, read_frames
-from iap_authz.records.record import parse_record
-from iap_authz.records.started import possession_message, writer_id, writer_origin
-from iap_authz.tlog.checkpoint import open_checkpoint
-from iap_authz.tlog.hashing import NodeHash, leaf_hash, node_hash, parse_leaf_hash
-from iap_authz.tlog.note import KeyType, VerifierKey, check_ed25519, parse_key_text
-from iap_authz.tlog.proof import check_range
-from iap_authz.tlog.proof_file import check_proof_file, parse_proof_file
-from iap_authz.tlog.tiles import Bundle, Tile, render_bundle_path, render_tile_path
-from tests.repo.tree import PACKAGE, ROOT, shown
+from tests.repo.pages import DOCS, Block, anchors, blocks, code, links, pages, prose, rows_with
+from tests.repo.tree import PACKAGE, ROOT, files, package_sources, shown
 
-DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
-GOLDEN = ROOT / "tests" / "golden" / "journal-v1"
-
-FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^()\s]+)\)")
-HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-SHELL_ENDS = frozenset({"|", "||", ">", ">>", "2>", "<", "&", "&&", ";"})
+README = ROOT / "README.md"
+CONFIGURATION = DOCS / "configuration.md"
+BLOCKS = [block for page in pages() for block in blocks(page)]
+YAML = [block for block in BLOCKS if block.language == "yaml"]
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """What a page's code blocks are called, and their text."""
-    return ((found[1].strip(), found[2]) for found in FENCE.finditer(page.read_text()))
-
-
-def block(page: str, name: str) -> str:
-    (text,) = [text for label, text in blocks(DOCS / page) if label == name]
-    return text.rstrip("\n")
-
-
-def rows(page: str, first: str) -> list[list[str]]:
-    """The cells of every table of a page whose heading row starts with `first`."""
-    found: list[list[str]] = []
-    inside = False
-    for line in (DOCS / page).read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
-        inside = bool(cells) and (inside or cells[0] == first)
-        if inside and cells[0] != first and not cells[0].startswith("---"):
-            found.append(cells)
-    assert found, f"{page} has no table of {first}"
-    return found
+def place(block: Block) -> str:
+    """The name of a test's parameter."""
+    return block.place
 
 
 # ---- links
 
 
-def anchors(page: Path) -> set[str]:
-    """As GitHub makes them out of headings."""
-    text = FENCE.sub("", page.read_text())
-    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in HEADING.findall(text))
-    return {heading.replace(" ", "-") for heading in plain}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=shown)
-def test_links_lead_somewhere(page: Path) -> None:
-    lost = []
-    for target in LINK.findall(FENCE.sub("", page.read_text())):
-        path, _, anchor = target.partition("#")
-        if path.startswith(("https:", "http:", "mailto:")):
+def broken_links(page: Path) -> list[str]:
+    """The relative links of a page that lead nowhere: to no file, or to no heading of one."""
+    found = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        if ":" in path:
             continue
-        there = (page.parent / path).resolve() if path else page
-        is_lost = not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there))
-        if is_lost or not there.is_relative_to(ROOT):
-            lost.append(target)
-    assert lost == []
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+def test_every_link_resolves() -> None:
+    assert {shown(page): broken for page in pages() if (broken := broken_links(page))} == {}
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `x` title\n[a](page.md#one-x-title) [b](page.md#two) [c](none.md) [d](https://e.example/f)\n"
+    )
+    assert broken_links(page) == ["page.md#two", "none.md"]
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = DOCS / "README.md"
+    reached = {(DOCS / link.partition("#")[0]).resolve() for link in links(index)} | {index}
+    assert {shown(page) for page in pages() if page.is_relative_to(DOCS)} <= {
+        shown(page) for page in reached if page.is_relative_to(ROOT)
+    }
 
 
 # ---- commands
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The command lines of `console` blocks, each up to the first pipe or redirection."""
-    found = []
-    for label, text in blocks(page):
-        for line in text.replace("\\\n", " ").splitlines() if label == "console" else ():
-            words = line.removeprefix("$ ").strip()
-            if words.startswith(("iap-authz ", "make ")):
-                parts = shlex.split(words, comments=True)
-                end = next((at for at, part in enumerate(parts) if part in SHELL_ENDS), len(parts))
-                found.append(parts[:end])
-    return found
+def console_lines() -> list[tuple[str, str]]:
+    """Place and text of each command of the console blocks, continued lines joined."""
+    texts = [(block.place, block.text.replace("\\\n", " ")) for block in BLOCKS if block.language == "console"]
+    return [(where, line) for where, text in texts for line in text.splitlines() if line.strip()]
 
 
-def targets() -> set[str]:
-    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=shown)
-def test_commands_are_there(page: Path) -> None:
-    application = make_app()
-    for name, *arguments in commands(page):
-        if name == "make":
-            assert {word for word in arguments if "=" not in word} <= targets()
+def check_command(line: str) -> None:
+    """Assert that a line calls a command of ours with arguments and options that it has."""
+    program, *words = shlex.split(line)
+    assert program == "iap-authz"
+    command = get_command(make_app())
+    while isinstance(command, TyperGroup):
+        assert words, f"no command in {line}"
+        known, command_name = command.commands, words.pop(0)
+        assert command_name in known, f"no command {command_name} in {line}"
+        command = known[command_name]
+    options = {name: option for option in command.params for name in option.opts if isinstance(option, TyperOption)}
+    arguments = [each for each in command.params if isinstance(each, TyperArgument)]
+    given = 0
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            given += 1
             continue
-        # click looks for unknown commands and options before it shows the help that ends it
-        result = CliRunner().invoke(application, [*arguments, "--help"])
-        assert result.exit_code == 0, f"{arguments}: {result.output}"
+        assert word in options, f"no option {word} in {line}"
+        if not options[word].is_flag:
+            assert words, f"no value for {word} in {line}"
+            words.pop(0)
+    least = sum(argument.required for argument in arguments)
+    most = 99 if any(argument.nargs < 0 for argument in arguments) else len(arguments)
+    assert least <= given <= most, f"got {given} arguments in {line}"
 
 
-def test_readme_has_the_two_commands() -> None:
-    assert {("make", "demo"), ("make", "test")} <= {tuple(words) for words in commands(ROOT / "README.md")}
+@pytest.mark.parametrize(("where", "line"), console_lines())
+def test_every_command_and_option_exists(where: str, line: str) -> None:
+    if line.startswith("make "):
+        (target,) = shlex.split(line)[1:]
+        assert re.search(rf"^{re.escape(target)}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE), where
+    else:
+        check_command(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "iap-authz nothing",
+        "iap-authz policy check",
+        "iap-authz probe a b",
+        "iap-authz fsck j --jsn",
+        "iap-authz fsck --origin",
+    ],
+)
+def test_a_wrong_command_is_found(line: str) -> None:
+    with pytest.raises(AssertionError):
+        check_command(line)
+
+
+def test_the_two_commands_stand_in_the_readme() -> None:
+    assert {"make demo", "make test"} <= {line for where, line in console_lines() if where.startswith("README.md")}
+
+
+def test_the_readmes_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(README):
+        if block.language == "yaml":
+            (tmp_path / block.text.splitlines()[0].removeprefix("# ")).write_text(block.text)
+    config = parse_config((tmp_path / "sidecar.yaml").read_bytes(), tmp_path / "sidecar.yaml")
+    assert config.policies == (tmp_path / "policy.yaml",)
+    lines = [line for where, line in console_lines() if where.startswith("README.md")]
+    for prefix in ("iap-authz policy check", "iap-authz envoy render"):
+        (line,) = [line for line in lines if line.startswith(prefix)]
+        result = CliRunner().invoke(make_app(), shlex.split(line)[1:], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    assert config.listen.removeprefix("unix:") in (tmp_path / "envoy.yaml").read_text()
 
 
 # ---- examples
 
 
-def load_example(text: str) -> str:
-    """What kind of file an example is, once it has been loaded as one."""
-    content = text.encode()
-    documents = list(YAML(typ="safe", pure=True).load_all(text))
-    keys = documents[0] if isinstance(documents[0], dict) else {}
-    if keys.get("kind") == "Sidecar":
-        parse_config(content, ROOT / "sidecar.yaml")
-        return "sidecar"
-    if keys.get("kind") == "Policy":
-        load_policy([SourceFile(name="policy.yaml", content=content)])
+def load_yaml(block: Block) -> str:
+    """Load an example as the program would; returns what it is."""
+    content = block.text.encode()
+    if "kind: Policy\n" in block.text:
+        load_policy([SourceFile(name=block.place, content=content)])
         return "policy"
-    if "devices" in keys:
-        parse_inventory(content, "inventory.yaml")
-        return "inventory"
-    if set(keys) == {"networks"}:
-        parse_network_lists(content, "networks.yaml")
+    if "kind: Sidecar\n" in block.text:
+        parse_config(content, block.page)
+        return "sidecar"
+    if block.text.startswith("networks:"):
+        parse_network_lists(content, block.place)
         return "networks"
-    return "other"
+    parse_inventory(content, f"{block.place}.yaml")
+    return "inventory"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=shown)
-def test_examples_load(page: Path) -> None:
-    for label, text in blocks(page):
-        if label.split(" ")[0] == "yaml":
-            load_example(text)
-        elif label.split(" ")[0] == "json":
-            json.loads(text)
+@pytest.mark.parametrize("block", YAML, ids=place)
+def test_every_yaml_example_loads(block: Block) -> None:
+    assert load_yaml(block)
 
 
-@pytest.mark.parametrize(
-    ("page", "kinds"),
-    [
-        ("README.md", ["sidecar", "policy"]),
-        ("docs/configuration.md", ["sidecar", "inventory", "networks"]),
-        ("docs/policy.md", ["policy", "policy"]),
-    ],
-)
-def test_examples_are_whole_files(page: str, kinds: list[str]) -> None:
-    assert [load_example(text) for label, text in blocks(ROOT / page) if label == "yaml"] == kinds
-
-
-# ---- reasons.md
-
-
-@cache
-def reasons_given() -> frozenset[str]:
-    """The reasons that some module of the package names, beside the list itself and the ranges of statuses."""
-    listed = {PACKAGE / "model" / "reason.py", PACKAGE / "model" / "status.py"}
-    sources = [path for path in PACKAGE.rglob("*.py") if path not in listed and "_pb" not in path.parts]
-    return frozenset(
-        name for path in sources for name in re.findall(r"(?:\bReason\.|\bREASON_)([A-Z_]+)\b", path.read_text())
-    )
-
-
-def status_of(reason: Reason) -> str:
-    if reason in (Reason.CANCELLED, Reason.DEVICE_UNKNOWN):
-        return "-"
-    verdict = Verdict.DENY
-    if reason is Reason.ALLOWED:
-        verdict = Verdict.ALLOW
-    elif reason in (Reason.CHALLENGED_BY_RULE, Reason.IDENTITY_ABSENT):
-        verdict = Verdict.CHALLENGE
-    elif Reason.SOURCE_STALE <= reason <= Reason.CONFIG_ERROR:
-        verdict = Verdict.UNDECIDED
-    asks = {"redirect": "https://login.example.com/"} if reason is Reason.CHALLENGED_BY_RULE else {}
-    decision = Decision(verdict=verdict, reason=reason, asks=asks)
-    return ", ".join(dict.fromkeys(str(http_status(decision, wants=wants)) for wants in ("json", "html")))
-
-
-def test_reasons_are_those_of_the_code() -> None:
-    table = rows("reasons.md", "number")
-    assert [(int(number), code.strip("`")) for number, code, _, _ in table] == [(one.value, one.code) for one in Reason]
-    assert [(code, status) for _, code, status, _ in table] == [(f"`{one.code}`", status_of(one)) for one in Reason]
-    later = {code.strip("`").upper() for _, code, _, meaning in table if "not in this version" in meaning}
-    bound_tokens_are_refused = {"BINDING_MISMATCH"}
-    assert later - bound_tokens_are_refused == {one.name for one in Reason} - reasons_given()
+def test_each_kind_of_file_has_an_example() -> None:
+    assert {load_yaml(block) for block in YAML} == {"policy", "sidecar", "networks", "inventory"}
 
 
 # ---- configuration.md
 
-PREFIXES = {
+SECTIONS = {
+    "SidecarConfig": "",
+    "JournalConfig": "journal.",
     "IssuerConfig": "identity.issuers[].",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
-    "JournalConfig": "journal.",
-    "SidecarConfig": "",
 }
-LEAST = {
-    "kind": "Sidecar",
-    "listen": "127.0.0.1:9001",
-    "log_origin": "log.example.com",
-    "journal": {"directory": "journal"},
-    "policies": ["policy.yaml"],
-    "identity": {
-        "issuers": [{"name": "a", "issuer": "b", "audiences": ["c"], "algorithms": ["ES256"], "jwks_file": "jwks.json"}]
-    },
-    "device": {"inventory_file": "inventory.yaml"},
-    "location": {},
-}
+KEYS = {"journal.bound_bytes": "journal.bound", "issuers": "identity.issuers[]"}
+"""Fields whose key in the file is another."""
+
+MINIMAL = """\
+kind: Sidecar
+listen: 127.0.0.1:0
+log_origin: x
+journal: {directory: j}
+policies: [p]
+identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d}]}
+device: {inventory_file: i}
+"""
 
 
-def documented_keys() -> dict[str, str]:
-    """Each key of the file with the docstring of its field."""
+def documented_fields() -> dict[str, str]:
+    """Key of the file -> docstring, for every field of the configuration tree."""
     found = {}
     for node in ast.parse((PACKAGE / "config.py").read_text()).body:
-        if isinstance(node, ast.ClassDef):
-            for field, text in zip(node.body, node.body[1:], strict=False):
-                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                    key = ast.unparse(field.target).replace("bound_bytes", "bound")
-                    found[PREFIXES[node.name] + key] = str(ast.literal_eval(text.value))
+        if not isinstance(node, ast.ClassDef) or node.name not in SECTIONS:
+            continue
+        for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                key = SECTIONS[node.name] + field.target.id
+                text = (
+                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+                )
+                found[KEYS.get(key, key)] = str(text)
     return found
 
 
-def configure(key: str = "", value: object = None) -> SidecarConfig:
-    """The smallest configuration with one key set."""
-    document = json.loads(json.dumps(LEAST))
-    section = document
-    *path, last = key.split(".")
-    for name in path:
-        section = section[name.removesuffix("[]")]
-        section = section[0] if name.endswith("[]") else section
-    if key:
-        section[last] = value
-    return parse_config(json.dumps(document).encode(), ROOT / "sidecar.yaml")
+def settings() -> list[dict[str, str]]:
+    """The rows of the table of settings, but `kind`, which is no field."""
+    rows = rows_with(CONFIGURATION, "key", "value", "default", "what")
+    return [row for row in rows if row["key"] != "`kind`"]
 
 
-def value_of(config: SidecarConfig, key: str) -> str:
-    """A value as the page shows it."""
-    value: object = config
-    for name in key.replace("identity.", "").replace("journal.bound", "journal.bound_bytes").split("."):
-        value = getattr(value, name.removesuffix("[]"))
-        value = value[0] if name.endswith("[]") and isinstance(value, tuple) else value
-    if key == "journal.bound":
-        return f"{int(str(value)) // 1024**3} GiB"
-    if isinstance(value, timedelta):
-        return render_duration(value)
-    return "none" if value in (None, ()) else ".".join(value) if isinstance(value, tuple) else str(value)
+def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
+    assert {code(row["key"]): row["what"] for row in settings()} == documented_fields()
 
 
-def test_every_key_is_documented_as_in_the_code() -> None:
-    table = {key.strip("`"): meaning for key, _, _, meaning in rows("configuration.md", "key") if key != "`kind`"}
-    assert table == documented_keys()
+def config_with(changes: dict[str, str]) -> SidecarConfig:
+    """The minimal configuration with other values, by dotted key."""
+    text = MINIMAL
+    for key, value in changes.items():
+        section, _, name = key.rpartition(".")
+        opening = {"journal": "journal: {", "device": "device: {", "identity.issuers[]": "[{"}.get(section)
+        if section == "location":
+            text += f"{'' if 'location:' in text else 'location:' + chr(10)}  {name}: {value}\n"
+        elif opening is None:
+            text = f"{name}: {value}\n{text}"
+        else:
+            text = text.replace(opening, f"{opening}{name}: {value}, ")
+    return parse_config(text.encode(), Path("/x/sidecar.yaml"))
 
 
-def test_defaults_and_limits_hold() -> None:
-    table = [
-        (key.strip("`"), default.strip("`"), limits) for key, default, limits, _ in rows("configuration.md", "key")
-    ]
-    assert {key: default for key, default, _ in table if default != "-"} == {
-        key: value_of(configure(), key) for key, default, _ in table if default != "-"
+def test_the_defaults_are_those_of_the_code() -> None:
+    defaults = {
+        code(row["key"]): row["default"].strip("`")
+        for row in settings()
+        if row["default"] not in ("required", "none") and row["value"]
     }
-    for key, default, limits in table:
-        for text, step in zip(re.findall("`(.+?)`", limits), (-1, 1), strict=False):
-            number = int(re.findall(r"\d+", text)[0])
-            configure(key, int(text) if default.isdecimal() else text)
-            beyond = text.replace(str(number), str(number + step))
-            if number + step >= 0:
-                with pytest.raises(ConfigInvalid):
-                    configure(key, int(beyond) if default.isdecimal() else beyond)
+    assert len(defaults) >= 12
+    assert config_with(defaults) == config_with({})
 
 
-def test_every_field_of_an_inventory_is_documented() -> None:
-    table = {row[0].strip("`"): row[1] for row in rows("configuration.md", "inventory key")}
-    assert list(table) == [*INVENTORY_FIELDS, *(f"devices[].{name}" for name in DEVICE_FIELDS)]
-    assert tuple(re.findall("`(.+?)`", table["devices[].os"])) == OPERATING_SYSTEMS
-    assert tuple(re.findall("`(.+?)`", table["devices[].risk"])) == RISKS
-
-
-# ---- policy.md
-
-
-def type_of(field: FieldDescriptor) -> str:
-    message = field.message_type
-    if message is not None:
-        words = {"Timestamp": "time", "Duration": "duration"}
-        return "map of text" if message.GetOptions().map_entry else words[message.name]
-    if field.enum_type is not None:
-        return {"State": "state", "Reason": "reason number"}[field.enum_type.name]
-    words = {"TYPE_STRING": "text", "TYPE_BOOL": "boolean", "TYPE_INT64": "whole number", "TYPE_DOUBLE": "number"}
-    name = next(name for name in (*words, "TYPE_BYTES") if getattr(FieldDescriptor, name) == field.type)
-    return "list of text" if field.is_repeated else words.get(name, "bytes")
-
-
-def note_on(family: str, name: str) -> str:
-    if name in ("empty", "untrusted"):
-        return "never read"
-    source = re.sub(r'""".*?"""', "", (PACKAGE / "facts" / f"{family}.py").read_text(), flags=re.DOTALL)
-    return "" if re.search(rf'\b{name}=|\.{name}\b|"{name}"', source) else "not in this version"
-
-
-@pytest.mark.parametrize("family", ["identity", "device", "location", "request"])
-def test_every_fact_is_documented(family: str) -> None:
-    fields = facts_pb2.DESCRIPTOR.message_types_by_name[family.title()].fields
-    want = [[f"`{family}.{field.name}`", type_of(field), note_on(family, field.name)] for field in fields]
-    assert rows("policy.md", f"fact of `{family}`") == want
-
-
-def decide(rules: dict[str, str], **states: tuple[int, int]) -> Decision:
-    """The decision of one rule a row about a request of which nothing is known but the states given."""
-    facts = facts_pb2.Facts()
-    facts.request.method, facts.request.host = "GET", "orders.example.com"
-    facts.request.segments.append("a")
-    for family in ("request", "identity", "device", "location"):
-        part = getattr(facts, family)
-        part.state, part.problem = states.get(family, (facts_pb2.PRESENT, 0))
-    route: dict[str, object] = {row: [{"id": "rule", "when": text}] for row, text in rules.items()}
-    route |= {"name": "a", "match": {"paths": ["/a"]}}
-    content = json.dumps({"kind": "Policy", "name": "a", "routes": [route]}).encode()
-    return evaluate(load_policy([SourceFile(name="policy.yaml", content=content)]), facts)
-
-
-def test_absent_is_shown_as_it_is_decided() -> None:
-    broken = (facts_pb2.ERROR, Reason.SOURCE_ERROR.value)
-    for condition, *said in rows("policy.md", "condition"):
-        decisions = [decide({"allow": condition.strip("`")}, device=state) for state in ((facts_pb2.ABSENT, 0), broken)]
-        words = {"allowed": "TRUE", "no_rule_matched": "FALSE", "fact_absent": "ABSENT", "source_error": "UNKNOWN"}
-        assert said == [words[decision.reason.code] for decision in decisions], condition
-
-
-def test_decision_table_is_that_of_the_code() -> None:
-    absent, broken = (facts_pb2.ABSENT, 0), (facts_pb2.ERROR, Reason.SOURCE_ERROR.value)
-    table = rows("policy.md", "row")
-    assert [row for row, *_ in table] == ["deny", "challenge", "allow", "after all rows"]
-    for row, is_true, is_unknown, _ in table[:3]:
-        assert decide({row: 'request.method == "GET"'}).verdict.name == is_true
-        assert decide({row: "device.managed"}, device=broken).verdict.name == is_unknown
-        assert decide({row: "device.managed"}, device=absent).verdict is Verdict.DENY
-        assert decide({row: 'identity.subject == "a"'}, identity=absent).verdict is Verdict.CHALLENGE
-    assert decide({}).reason is Reason.NO_RULE_MATCHED
-
-
-def test_routes_are_found_in_the_order_told() -> None:
-    example = [text for label, text in blocks(DOCS / "policy.md") if label == "yaml"][1]
-    policy = load_policy([SourceFile(name="policy.yaml", content=example.encode())])
-    for request, route in rows("policy.md", "request"):
-        method, host, path = request.strip("`").split(" ")
-        found = policy.find_route(method, host, path.split("/")[1:])
-        assert found is not None
-        assert found.route.name == route
-
-
-# ---- formats.md: everything is computed out of the page
-
-
-def bytes_of(name: str) -> bytes:
-    """The bytes of a block of hex or of a dump with offsets and text."""
-    lines = block("formats.md", name).splitlines()
-    return bytes.fromhex("".join(line[10:58] if re.match(r"[0-9a-f]{8}  ", line) else line for line in lines))
-
-
-def last_words(name: str) -> list[str]:
-    return [line.split()[-1] for line in block("formats.md", name).splitlines()]
-
-
-def note() -> bytes:
-    return (block("formats.md", "text note") + "\n").encode()
-
-
-def verifier() -> VerifierKey:
-    name, _, public_key = parse_key_text(block("formats.md", "text key"), [KeyType.ED25519])
-    return VerifierKey(name=name, public_key=public_key)
-
-
-def test_hashes_and_audit_id() -> None:
-    leaves = [leaf_hash(b"a"), leaf_hash(b"b")]
-    want = [sha256(b"").digest(), *leaves, node_hash(*leaves)]
-    assert last_words("text tree") == [digest.hex() for digest in want]
-    record = bytes_of("text record")
-    assert sha256(b"\0" + record).hexdigest() == block("formats.md", "text audit-id")
-    assert parse_record(record).WhichOneof("body") == "writer_stopped"
-
-
-def test_writer_and_possession() -> None:
-    public_key, writer = (bytes.fromhex(word) for word in last_words("text writer"))
-    assert sha256(public_key).digest() == writer
-    message = (block("formats.md", "text possession") + "\n").encode()
-    origin = message.decode().splitlines()[1]
-    assert message == possession_message(origin, writer_id(public_key))
-    check_ed25519(public_key, message, signature=bytes_of("text possession-signature"))
-    assert verifier() == VerifierKey(name=writer_origin(origin, writer_id(public_key)), public_key=public_key)
-
-
-def test_checkpoint_key_and_proofs() -> None:
-    checkpoint = open_checkpoint(note(), verifier())
-    assert checkpoint.root.hex() == block("formats.md", "text root")
-    key_id = base64.b64decode(note().split()[-1])[:4].hex()
-    assert f"here `{key_id}`" in (DOCS / "formats.md").read_text()
-    leaves = [parse_leaf_hash(bytes.fromhex(word)) for word in last_words("text leaves")]
-    proof = [NodeHash(bytes.fromhex(word)) for word in last_words("text range-proof")]
-    check_range(leaves[2:5], 2, size=checkpoint.size, proof=proof, root=checkpoint.root)
-    check_range(leaves, 0, size=len(leaves), proof=[], root=checkpoint.root)
-
-
-def test_proof_file_and_evidence() -> None:
-    record = bytes_of("text record")
-    proof_file = parse_proof_file((block("formats.md", "text proof-file") + "\n").encode())
-    assert check_proof_file(proof_file, leaf_hash(record), verifier=verifier()).size == len(last_words("text leaves"))
-    evidence = parse_evidence(block("formats.md", "json evidence").encode())
-    report = check_evidence(evidence, writer_id(verifier().public_key))
-    assert (evidence.record, report.audit_id) == (record, block("formats.md", "text audit-id"))
-
-
-def test_frames() -> None:
-    segments = sorted(GOLDEN.glob("*/*.segment"))
-    frame, small = bytes_of("text header-frame"), bytes_of("text small-frames")
-    assert segments[0].read_bytes().startswith(frame)
-    assert small in segments[1].read_bytes()
-    (header,) = read_frames(frame)
-    assert parse_header(header.payload).public_key == verifier().public_key
-    length, checksum = struct.unpack_from(">II", frame)
-    assert f"length {length}, checksum `{checksum:#010x}`, type {header.type}." in (DOCS / "formats.md").read_text()
-    assert [(one.type, one.payload) for one in read_frames(small)] == [
-        (3, b"a companion"),
-        (200, b"of a later version"),
+def bounded() -> list[tuple[str, str]]:
+    """Key and bounds of each setting that has some."""
+    return [
+        (code(row["key"]), row["value"]) for row in settings() if re.fullmatch(r"\w+ to \w+(?: bytes)?", row["value"])
     ]
 
 
-def test_tile_paths() -> None:
-    for level, index, width, path in rows("formats.md", "level or entries"):
-        place = (int(index), int(width))
-        got = render_bundle_path(Bundle(*place)) if level == "entries" else render_tile_path(Tile(int(level), *place))
-        assert f"`{got}`" == path
+@pytest.mark.parametrize(("key", "bounds"), bounded())
+def test_the_bounds_are_those_of_the_code(key: str, bounds: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        config_with({key: "nonsense"})
+    message = str(caught.value)
+    least, _, most = bounds.partition(" to ")
+    assert f"from {least} to {most}" in message
+
+
+def test_required_settings_are_required() -> None:
+    required = {code(row["key"]) for row in settings() if row["default"] == "required"}
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_config(b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\n", Path("/x"))
+    fields = {fault.field.replace("[0]", "[]") for fault in caught.value.faults}
+    assert required - {"journal"} == fields
+
+
+def test_every_field_of_an_inventory_is_explained() -> None:
+    keys = {code(row["key"]) for row in rows_with(CONFIGURATION, "key", "value", "what")}
+    assert keys == (INVENTORY_FIELDS.keys() - {"devices"}) | {f"devices[].{name}" for name in DEVICE_FIELDS}
+
+
+# ---- operations.md
+
+
+@pytest.mark.parametrize(
+    "row", rows_with(DOCS / "operations.md", "what", "bound", "constant"), ids=lambda row: row["what"]
+)
+def test_a_bound_is_that_of_the_code(row: dict[str, str]) -> None:
+    module, _, name = code(row["constant"]).partition(":")
+    assert getattr(importlib.import_module(module), name) == float(row["bound"].replace(",", ""))
+
+
+# ---- threat-model.md, protocol.md, adr/
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """The names of the tests in a file."""
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", prose(DOCS / "threat-model.md"))
+    assert len(named) >= 30
+    assert [f"{file}::{name}" for file, name in named if name not in names_of_tests(ROOT / file)] == []
+
+
+RULES = re.compile(r"\b[Rr]ules?((?:(?:,| and| to)? [A-Z]\d\d?\b)+)")
+DEFINED = re.compile(r"^- \*\*([A-Z]\d\d?)\*\*", re.MULTILINE)
+
+
+def test_every_rule_that_is_named_is_defined() -> None:
+    defined = set(DEFINED.findall((DOCS / "protocol.md").read_text()))
+    sources = [*package_sources(), *(page for page in pages() if page.is_relative_to(DOCS))]
+    cited = {rule for path in sources for found in RULES.findall(path.read_text()) for rule in found.split()}
+    cited = {rule.strip(",") for rule in cited} - {"and", "to", ""}
+    assert {"W1", "W3", "R2", "P2"} <= cited
+    assert cited - defined == set()
+
+
+def test_what_holds_and_what_is_planned_is_said_once() -> None:
+    text = (DOCS / "protocol.md").read_text()
+    holds, planned = (DEFINED.findall(part) for part in text.split("\n## Planned\n"))
+    assert len(set(holds)) == len(holds)
+    assert len(set(planned)) == len(planned)
+    assert set(holds) & set(planned) == {"P2"}
+
+
+def test_decisions_say_why_what_and_at_what_cost() -> None:
+    records = [path for path in files() if path.parent == DOCS / "adr"]
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    for path in records:
+        text = path.read_text()
+        assert text.startswith(f"# {int(path.name[:4])}. ")
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "What was given up"]

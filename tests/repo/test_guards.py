@@ -118,7 +118,7 @@ def run(tmp_path: Path, files: dict[str, str], **environment: str) -> subprocess
         path.write_text(content)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = time_bound(seconds)\nstrict_markers = true\n")
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "--import-mode=importlib", "tests"]
-    inherited = {name: value for name, value in os.environ.items() if name not in {"IAP_CI", "PYTEST_ADDOPTS"}}
+    inherited = {name: value for name, value in os.environ.items() if name not in {"CI", "IAP_CI", "PYTEST_ADDOPTS"}}
     return subprocess.run(
         command, cwd=tmp_path, env=inherited | environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -62,6 +62,9 @@ HEADER_MAX_BYTES = 4_096
 SURVEY_INTERVAL_SECONDS = 0.5
 """While the journal is full, it is measured at most this often: room that an operator makes is seen within a second."""
 
+QUIET_TURNS = 32
+"""Turns of the loop without a new record before a group starts; by measurement, see PERFORMANCE.md."""
+
 _SHARES = {room: Share(room.value) for room in Room}
 _CHECKPOINT_BYTES = frame_bytes(CHECKPOINT_MAX_BYTES)
 _RECORD_BYTES = frame_bytes(RECORD_MAX_BYTES)
@@ -107,6 +110,7 @@ class FileJournal:
         self._queued_bytes = 0
         self._committing: list[_Waiting] = []
         self._is_awake = False
+        self._seen, self._quiet_turns, self._last_group = 0, 0, 1
         self._next = Sequence(0)
         self._segments = 0
         self._signed = self._checkpoint = b""
@@ -290,6 +294,10 @@ class FileJournal:
         self._is_awake = False
         if self._failed.done() or self._committing or not self._queue:
             return
+        if not self._is_quiet():
+            self._is_awake = True
+            self._loop.call_soon(self._turn)
+            return
         try:
             job = self._plan_group()
         except BaseException as error:  # noqa: BLE001 - a group that cannot be made is a journal that has failed
@@ -297,9 +305,24 @@ class FileJournal:
             return
         self._committer.submit(job, self._committed)
 
+    def _is_quiet(self) -> bool:
+        """Whether a group should start now: a wake-up costs more than a record, so one waits while more arrive.
+
+        A record that is alone, after a group of one, goes at once.
+        """
+        waiting = len(self._queue)
+        self._quiet_turns = self._quiet_turns + 1 if waiting == self._seen else 0
+        self._seen = waiting
+        alone = waiting == 1 and self._last_group == 1
+        if alone or waiting >= GROUP_MAX_RECORDS or self._quiet_turns >= QUIET_TURNS:
+            self._seen = self._quiet_turns = 0
+            return True
+        return False
+
     def _plan_group(self) -> Callable[[], None]:
         """Take what waits, grow the tree, sign, and say what the thread writes: a group, or a header and a group."""
         self._committing = self._take_group()
+        self._last_group = len(self._committing)
         first, before, checkpoint = self._log.size, self._log.tree, self._signed
         self._log, self._signed = self._log.commit([waiting.leaf for waiting in self._committing])
         frames = [waiting.frame for waiting in self._committing]

@@ -146,9 +146,8 @@ def test_w4_failed_journal_ends_the_service() -> None:
         running = asyncio.create_task(bench.sidecar.run())
         await asyncio.sleep(0)
         bench.journal.fail(OSError(5, "I/O error"))
-        with pytest.raises(BaseExceptionGroup) as caught:
+        with pytest.raises(OSError, match="I/O error"):
             await asyncio.wait_for(running, 5.0)
-        assert caught.group_contains(OSError)
 
     run(test)
 
