@@ -15,7 +15,7 @@ from rich.table import Table
 from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.cli.journals import find_writers, inspect_folder, read_leaf
 from iap_authz.errors import shown
-from iap_authz.model.reason import Reason, Verdict
+from iap_authz.model.reason import Reason, Verdict, code_of
 from iap_authz.records.findings import Inspection, NoSuchRecord
 from iap_authz.records.record import audit_id, parse_record, time_of
 
@@ -84,19 +84,11 @@ def _row(leaf: bytes, record: record_pb2.Record) -> tuple[str, ...]:
         time_of(record).isoformat(timespec="milliseconds"),
         str(record.sequence),
         record.WhichOneof("body") or "unknown",
-        _name(Verdict, decision.verdict) if decided else "",
-        _name(Reason, decision.reason) if decided else "",
+        code_of(Verdict, decision.verdict) if decided else "",
+        code_of(Reason, decision.reason) if decided else "",
         decision.rule,
         audit_id(leaf),
     )
-
-
-def _name(kind: type[Verdict] | type[Reason], number: int) -> str:
-    """The stable word, or the number of a newer version."""
-    try:
-        return kind(number).code
-    except ValueError:
-        return str(number)
 
 
 def _as_json(leaf: bytes, record: record_pb2.Record) -> dict[str, object]:

@@ -10,7 +10,7 @@ import typer
 
 from iap_authz.errors import Malformed, NotProven
 from iap_authz.model.ids import WriterId
-from iap_authz.model.reason import Reason, Verdict
+from iap_authz.model.reason import Reason, Verdict, code_of
 from iap_authz.records.evidence import EvidenceReport, check_evidence, parse_evidence
 
 _WRITER = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -53,7 +53,7 @@ def _show(report: EvidenceReport) -> None:
     if body == "decision":
         decision = report.record.decision
         typer.echo(
-            f"says      {Verdict(decision.verdict).code}: {Reason(decision.reason).code} {decision.rule}".rstrip()
+            f"says      {code_of(Verdict, decision.verdict)}: {code_of(Reason, decision.reason)} {decision.rule}".rstrip()
         )
     typer.echo(f"made by   {report.made_by.hex()}, as its record {report.sequence} of {report.size}")
     typer.echo(f"for       {report.log_origin}")

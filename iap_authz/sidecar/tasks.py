@@ -6,9 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def run_together(
-    *works: Coroutine[object, object, object], until: "asyncio.Future[None] | None" = None
-) -> None:
+async def run_together(*works: Coroutine[object, object, object], until: "asyncio.Future[None] | None" = None) -> None:
     """Run `works` until the first of them, or `until`, is done; then end them all. Raises what that one raised.
 
     `until` belongs to somebody else and is not cancelled.

@@ -141,6 +141,15 @@ def test_the_decision_table_is_that_of_the_code() -> None:
     assert {rows[name]["else any ABSENT"] for name in ("challenge", "allow")} == {"the same"}
 
 
+@pytest.mark.parametrize("row", rows_with(POLICY, "request", "route"), ids=lambda row: row["request"])
+def test_a_request_gets_the_route_that_is_shown(row: dict[str, str]) -> None:
+    (text,) = [block.text for block in blocks(POLICY) if "name: example\n" in block.text]
+    policy = load_policy([SourceFile(name="p.yaml", content=text.encode())])
+    method, host, path = code(row["request"]).split()
+    found = policy.find_route(method, host, path.split("/")[1:])
+    assert row["route"] == (f"`{found.route.name}`" if found is not None else "none")
+
+
 # ---- reasons.md
 
 ROWS = {int(row["number"]): row for row in rows_with(REASONS, "number", "code", "verdict", "answer", "meaning")}
