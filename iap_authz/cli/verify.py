@@ -52,9 +52,8 @@ def _show(report: EvidenceReport) -> None:
     typer.echo(f"record    {report.audit_id} ({body}, {report.time.isoformat(timespec='milliseconds')})")
     if body == "decision":
         decision = report.record.decision
-        typer.echo(
-            f"says      {code_of(Verdict, decision.verdict)}: {code_of(Reason, decision.reason)} {decision.rule}".rstrip()
-        )
+        verdict, reason = code_of(Verdict, decision.verdict), code_of(Reason, decision.reason)
+        typer.echo(f"says      {verdict}: {reason} {decision.rule}".rstrip())
     typer.echo(f"made by   {report.made_by.hex()}, as its record {report.sequence} of {report.size}")
     typer.echo(f"for       {report.log_origin}")
     typer.echo(f"logged    {report.logged}")

@@ -11,7 +11,7 @@ from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz._pb.iap.facts.v1 import facts_pb2, reason_pb2
 
 
-def code_of(kind: "type[Verdict] | type[Reason]", number: int) -> str:
+def code_of(kind: "type[Verdict | Reason]", number: int) -> str:
     """The stable word of a number in a record, or the number itself where a newer version wrote it."""
     try:
         return kind(number).code
