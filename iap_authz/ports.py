@@ -7,7 +7,6 @@ implementations of a port.
 """
 
 import asyncio
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import Protocol, TypeVar
 from iap_authz.model.decision import Decision
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.request import Request
+from iap_authz.records.room import Room
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -52,18 +52,6 @@ class Appended:
     audit_id: AuditId
     sequence: Sequence
     durable: "asyncio.Future[None]"
-
-
-class Room(enum.Enum):
-    """Which part of the journal's bound a record may use (PROTOCOL rule R2).
-
-    Refusals stop at the high-water mark and are counted from there on; ALLOW records stop at the reserve; the reserve
-    is for what the service must still be able to say: Refusals, Outcome, Heartbeat, WriterStopped.
-    """
-
-    REFUSAL = "refusal"
-    ALLOW = "allow"
-    RESERVE = "reserve"
 
 
 class Journal(Protocol):

@@ -30,8 +30,11 @@ WORK_BYTES = 128 << 10
 """What a segment and a bound must hold beside the reserve: the largest record, a header and some checkpoints."""
 
 
-class Share(enum.Enum):
-    """The parts of a journal, lowest first: the values are those of the port's `Room`."""
+class Room(enum.Enum):
+    """Which part of the journal's bound a record may use, the lowest first.
+
+    The reserve is for what the service must still be able to say: Refusals, Outcome, Heartbeat, WriterStopped.
+    """
 
     REFUSAL = "refusal"
     ALLOW = "allow"
@@ -61,11 +64,11 @@ class JournalBounds:
         reserve_bytes = min(RESERVE_BYTES, bound_bytes // 8, segment_bytes // 2)
         return cls(bound_bytes=bound_bytes, reserve_bytes=reserve_bytes, segment_bytes=segment_bytes)
 
-    def limit_bytes(self, share: Share) -> int:
-        """Up to where `share` may fill the journal."""
+    def limit_bytes(self, room: Room) -> int:
+        """Up to where `room` may fill the journal."""
         most = self.bound_bytes - self.reserve_bytes
-        limits = {Share.REFUSAL: min(int(self.high_water * self.bound_bytes), most), Share.ALLOW: most}
-        return limits.get(share, self.bound_bytes)
+        limits = {Room.REFUSAL: min(int(self.high_water * self.bound_bytes), most), Room.ALLOW: most}
+        return limits.get(room, self.bound_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +80,13 @@ class Fill:
     disk_full: bool
 
 
-def check_room(share: Share, want_bytes: int, *, fill: Fill, bounds: JournalBounds) -> None:
-    """Raise JournalFull unless a record that takes up to `want_bytes` may be written for `share`."""
-    limit = bounds.limit_bytes(share)
+def check_room(room: Room, want_bytes: int, *, fill: Fill, bounds: JournalBounds) -> None:
+    """Raise JournalFull unless a record that takes up to `want_bytes` may be written for `room`."""
+    limit = bounds.limit_bytes(room)
     if fill.used_bytes + want_bytes > limit:
         raise JournalFull(
-            f"got {fill.used_bytes} bytes in the journal, want at most {limit - want_bytes} for {share.value}"
+            f"got {fill.used_bytes} bytes in the journal, want at most {limit - want_bytes} for {room.value}"
         )
-    kept = 0 if share is Share.RESERVE else bounds.reserve_bytes
-    if want_bytes + kept > fill.allocated_bytes or (share is Share.REFUSAL and fill.disk_full):
-        raise JournalFull(f"got {fill.allocated_bytes} bytes from the disk, want {want_bytes + kept} for {share.value}")
+    kept = 0 if room is Room.RESERVE else bounds.reserve_bytes
+    if want_bytes + kept > fill.allocated_bytes or (room is Room.REFUSAL and fill.disk_full):
+        raise JournalFull(f"got {fill.allocated_bytes} bytes from the disk, want {want_bytes + kept} for {room.value}")

@@ -23,8 +23,9 @@ from iap_authz.model.reason import Reason, Verdict
 from iap_authz.model.request import Request
 from iap_authz.model.status import http_status
 from iap_authz.policy.evaluate import evaluate
-from iap_authz.ports import Answer, Appended, Clock, Journal, Room
+from iap_authz.ports import Answer, Appended, Clock, Journal
 from iap_authz.records.record import RecordTooLarge, decision_record, new_record_id, service_record
+from iap_authz.records.room import Room
 from iap_authz.records.too_large import keep_what_fits
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import Snapshot

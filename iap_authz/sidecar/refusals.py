@@ -15,8 +15,9 @@ from iap_authz.errors import JournalFull
 from iap_authz.model.decision import Decision
 from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.model.reason import Reason, Verdict
-from iap_authz.ports import Clock, Journal, Room
+from iap_authz.ports import Clock, Journal
 from iap_authz.records.record import new_record_id, service_record
+from iap_authz.records.room import Room
 
 
 @dataclass(slots=True)

@@ -23,8 +23,9 @@ from iap_authz.errors import JournalFull
 from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.policy.bundle import split_chunks
 from iap_authz.policy.compiled import Policy
-from iap_authz.ports import Appended, Clock, Journal, Room
+from iap_authz.ports import Appended, Clock, Journal
 from iap_authz.records.record import new_record_id, service_record
+from iap_authz.records.room import Room
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import Snapshot
 from iap_authz.sidecar.tasks import run_together

@@ -12,10 +12,10 @@ import pytest
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.journal.reading import load_segments, writer_directories
 from iap_authz.model.ids import Sequence, WriterId
-from iap_authz.ports import Appended, Journal, Room
+from iap_authz.ports import Appended, Journal
 from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.record import RecordTooLarge
-from iap_authz.records.room import MIB, JournalBounds
+from iap_authz.records.room import MIB, JournalBounds, Room
 from tests.fakes.journal import ORIGIN, FixedSigner, MemoryJournal, counted, ids_of, start_record
 
 SMALL = JournalBounds(bound_bytes=8 * MIB, reserve_bytes=MIB // 4, segment_bytes=MIB)

@@ -15,7 +15,7 @@ from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import JournalFull
 from iap_authz.model.ids import AuditId, WriterId
 from iap_authz.model.ids import Sequence as RecordSequence
-from iap_authz.ports import Appended, Room
+from iap_authz.ports import Appended
 from iap_authz.records.journal_format import (
     FrameType,
     SegmentHeader,
@@ -24,6 +24,7 @@ from iap_authz.records.journal_format import (
     segment_name,
 )
 from iap_authz.records.record import audit_id, parse_record, service_record
+from iap_authz.records.room import Room
 from iap_authz.records.started import Predecessor, render_started, writer_id
 from iap_authz.records.writerlog import start_writer_log
 from iap_authz.tlog.hashing import leaf_hash

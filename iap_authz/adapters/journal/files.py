@@ -35,7 +35,7 @@ from iap_authz.adapters.journal.disk import Disk
 from iap_authz.adapters.journal.segments import SegmentFiles
 from iap_authz.errors import JournalFull
 from iap_authz.model.ids import AuditId, Sequence, WriterId
-from iap_authz.ports import Appended, Room, Signer
+from iap_authz.ports import Appended, Signer
 from iap_authz.records.journal_format import (
     CHECKPOINT_MAX_BYTES,
     FrameType,
@@ -45,7 +45,7 @@ from iap_authz.records.journal_format import (
     render_header,
 )
 from iap_authz.records.record import RECORD_MAX_BYTES, RecordTooLarge
-from iap_authz.records.room import MIB, Fill, JournalBounds, Share, check_room
+from iap_authz.records.room import MIB, Fill, JournalBounds, Room, check_room
 from iap_authz.records.started import Predecessor
 from iap_authz.records.writerlog import WriterLog, start_writer_log
 from iap_authz.tlog.hashing import LeafHash, leaf_hash
@@ -65,7 +65,6 @@ SURVEY_INTERVAL_SECONDS = 0.5
 QUIET_TURNS = 32
 """Turns of the loop without a new record before a group starts; by measurement, see PERFORMANCE.md."""
 
-_SHARES = {room: Share(room.value) for room in Room}
 _CHECKPOINT_BYTES = frame_bytes(CHECKPOINT_MAX_BYTES)
 _RECORD_BYTES = frame_bytes(RECORD_MAX_BYTES)
 _GROUPS_BEYOND = 4
@@ -246,7 +245,7 @@ class FileJournal:
         allocated = max(self._free_bytes, prepared) - self._queued_bytes
         fill = Fill(used_bytes=self.used_bytes, allocated_bytes=allocated, disk_full=self._disk_full)
         try:
-            check_room(_SHARES[room], extra, fill=fill, bounds=self._bounds)
+            check_room(room, extra, fill=fill, bounds=self._bounds)
         except JournalFull:
             self._survey()
             raise

@@ -12,9 +12,8 @@ from iap_authz.adapters.clock import SystemClock
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.model.ids import Sequence, WriterId
-from iap_authz.ports import Room
 from iap_authz.records.record import new_record_id, service_record
-from iap_authz.records.room import MIB, JournalBounds
+from iap_authz.records.room import MIB, JournalBounds, Room
 from iap_authz.records.started import render_started
 
 BOUNDS = JournalBounds(bound_bytes=512 * MIB, reserve_bytes=MIB // 4, segment_bytes=MIB)

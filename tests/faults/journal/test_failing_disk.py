@@ -15,10 +15,10 @@ from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.journal.reading import load_segments, writer_directories
 from iap_authz.errors import JournalFull
 from iap_authz.model.ids import Sequence, WriterId
-from iap_authz.ports import Appended, Room
+from iap_authz.ports import Appended
 from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.record import service_record
-from iap_authz.records.room import MIB, JournalBounds
+from iap_authz.records.room import MIB, JournalBounds, Room
 from tests.fakes.clock import START
 from tests.fakes.disk import FailingDisk, When
 from tests.fakes.journal import (

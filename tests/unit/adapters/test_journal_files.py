@@ -18,12 +18,12 @@ from iap_authz.adapters.journal.files import GROUP_MAX_RECORDS, FileJournal
 from iap_authz.adapters.journal.reading import load_place, load_segments, segment_paths, writer_directories
 from iap_authz.errors import ConfigInvalid, Corrupt, JournalFull, Malformed
 from iap_authz.model.ids import Sequence, WriterId
-from iap_authz.ports import Appended, Room
+from iap_authz.ports import Appended
 from iap_authz.records.findings import Place
 from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.journal_format import FrameType, parse_header, read_frames
 from iap_authz.records.record import service_record
-from iap_authz.records.room import MIB, JournalBounds
+from iap_authz.records.room import MIB, JournalBounds, Room
 from tests.fakes.clock import START, ManualClock
 from tests.fakes.disk import FailingDisk, FullDisk
 from tests.fakes.journal import ORIGIN, FixedSigner, counted, record_id, start_record

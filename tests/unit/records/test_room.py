@@ -6,29 +6,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iap_authz.errors import JournalFull
-from iap_authz.ports import Room
-from iap_authz.records.room import MIB, Fill, JournalBounds, Share, check_room
+from iap_authz.records.room import MIB, Fill, JournalBounds, Room, check_room
 
 BOUNDS = JournalBounds(bound_bytes=100 * MIB, high_water=0.5, reserve_bytes=10 * MIB)
 PLENTY = 1 << 40
 
 
-def has_room(share: Share, fill: Fill, want_bytes: int = 1) -> bool:
+def has_room(room: Room, fill: Fill, want_bytes: int = 1) -> bool:
     try:
-        check_room(share, want_bytes, fill=fill, bounds=BOUNDS)
+        check_room(room, want_bytes, fill=fill, bounds=BOUNDS)
     except JournalFull:
         return False
     return True
 
 
 @pytest.mark.parametrize(
-    ("share", "limit_mib"),
-    [(Share.REFUSAL, 50), (Share.ALLOW, 90), (Share.RESERVE, 100)],
+    ("room", "limit_mib"),
+    [(Room.REFUSAL, 50), (Room.ALLOW, 90), (Room.RESERVE, 100)],
     ids=["refusal", "allow", "reserve"],
 )
-def test_r2_each_share_ends_at_its_mark(share: Share, limit_mib: int) -> None:
+def test_r2_each_share_ends_at_its_mark(room: Room, limit_mib: int) -> None:
     for used, want in ((limit_mib * MIB - 1, True), (limit_mib * MIB, False)):
-        assert has_room(share, Fill(used_bytes=used, allocated_bytes=PLENTY, disk_full=False)) is want
+        assert has_room(room, Fill(used_bytes=used, allocated_bytes=PLENTY, disk_full=False)) is want
 
 
 fills = st.builds(
@@ -39,28 +38,24 @@ fills = st.builds(
 @given(fills, st.integers(1, MIB))
 def test_r2_what_is_refused_for_one_share_is_refused_for_every_lower_one(fill: Fill, want_bytes: int) -> None:
     """PROTOCOL R2: "ALLOW has reserved journal space"."""
-    answers = [has_room(share, fill, want_bytes) for share in (Share.REFUSAL, Share.ALLOW, Share.RESERVE)]
+    answers = [has_room(room, fill, want_bytes) for room in (Room.REFUSAL, Room.ALLOW, Room.RESERVE)]
     assert answers == sorted(answers)
 
 
-@given(fills, st.integers(1, MIB), st.sampled_from(Share))
-def test_what_is_accepted_fits_the_bound_and_the_disk(fill: Fill, want_bytes: int, share: Share) -> None:
-    if has_room(share, fill, want_bytes):
+@given(fills, st.integers(1, MIB), st.sampled_from(Room))
+def test_what_is_accepted_fits_the_bound_and_the_disk(fill: Fill, want_bytes: int, room: Room) -> None:
+    if has_room(room, fill, want_bytes):
         assert fill.used_bytes + want_bytes <= BOUNDS.bound_bytes
         assert want_bytes <= fill.allocated_bytes
 
 
 def test_f3_on_a_full_disk_refusals_stop_and_an_allow_leaves_the_reserve() -> None:
     fill = Fill(used_bytes=0, allocated_bytes=10 * MIB + 5, disk_full=True)
-    assert not has_room(Share.REFUSAL, fill)
-    assert has_room(Share.ALLOW, fill, 5)
-    assert not has_room(Share.ALLOW, fill, 6)
-    assert has_room(Share.RESERVE, fill, 10 * MIB + 5)
-    assert not has_room(Share.RESERVE, fill, 10 * MIB + 6)
-
-
-def test_the_shares_are_those_of_the_port() -> None:
-    assert {share.value for share in Share} == {room.value for room in Room}
+    assert not has_room(Room.REFUSAL, fill)
+    assert has_room(Room.ALLOW, fill, 5)
+    assert not has_room(Room.ALLOW, fill, 6)
+    assert has_room(Room.RESERVE, fill, 10 * MIB + 5)
+    assert not has_room(Room.RESERVE, fill, 10 * MIB + 6)
 
 
 def test_the_defaults_are_those_of_the_specification() -> None:
@@ -71,8 +66,8 @@ def test_the_defaults_are_those_of_the_specification() -> None:
 @pytest.mark.parametrize("bound_mib", [1, 2, 10, 64, 1_000, 1_000_000])
 def test_every_bound_from_1_mib_on_has_bounds(bound_mib: int) -> None:
     bounds = JournalBounds.within(bound_mib * MIB)
-    assert 0 < bounds.limit_bytes(Share.REFUSAL) <= bounds.limit_bytes(Share.ALLOW) < bounds.limit_bytes(Share.RESERVE)
-    assert bounds.limit_bytes(Share.RESERVE) == bound_mib * MIB
+    assert 0 < bounds.limit_bytes(Room.REFUSAL) <= bounds.limit_bytes(Room.ALLOW) < bounds.limit_bytes(Room.RESERVE)
+    assert bounds.limit_bytes(Room.RESERVE) == bound_mib * MIB
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from iap_authz.model.reason import Reason, Verdict
 from iap_authz.model.request import Request
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
-from iap_authz.ports import Answer, Appended, Room
+from iap_authz.ports import Answer, Appended
 from iap_authz.records.record import audit_id
+from iap_authz.records.room import Room
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import LocationSettings, Snapshot

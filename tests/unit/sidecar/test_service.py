@@ -12,7 +12,7 @@ from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.policy.bundle import load_canonical
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
-from iap_authz.ports import Room
+from iap_authz.records.room import Room
 from iap_authz.records.started import render_started
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.service import Measures, Sidecar
