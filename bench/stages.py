@@ -40,7 +40,7 @@ def measure_stages(config: Path, check: bytes) -> dict[str, float]:
     settings = load_config(config)
     slots = make_slots(settings)
     load_slots(slots, 0.0)
-    snapshot = build_snapshot(settings, slots, 0.0)
+    snapshot = build_snapshot(settings, slots)
     now = datetime.now(UTC)
     request = parse_check(check)
     facts = snapshot.establish(request, now)

@@ -130,13 +130,16 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         instance=root.take_text("instance", "unnamed"),
         deadline=root.take_duration("deadline", timedelta(milliseconds=150), least=10 * _MILLISECOND, most=_MINUTE),
         max_in_flight=root.take_integer("max_in_flight", 1024, least=1, most=100_000),
-        refresh_interval=root.take_duration("refresh_interval", _SECOND, least=100 * _MILLISECOND, most=_HOUR),
+        refresh_interval=root.take_duration("refresh_interval", _SECOND, least=100 * _MILLISECOND, most=_MINUTE),
         journal=_take_journal(root, path.parent),
         policies=_take_paths(root, "policies", path.parent),
         issuers=_take_issuers(root, path.parent),
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
     )
+    for issuer in config.issuers:
+        if issuer.max_stale < config.refresh_interval:
+            root.fault("refresh_interval", f"got more than max_stale of issuer {shown(issuer.name)}, want at most that")
     root.finish()
     faults.check(ConfigInvalid)
     return config

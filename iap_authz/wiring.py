@@ -131,18 +131,16 @@ def _issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
     )
 
 
-def build_snapshot(
-    config: SidecarConfig, slots: Slots, monotonic: float, *, previous: Snapshot | None = None
-) -> Snapshot:
+def build_snapshot(config: SidecarConfig, slots: Slots, *, previous: Snapshot | None = None) -> Snapshot:
     """One generation from what the slots hold now. Verified tokens are kept while the issuers are the same."""
-    policy = slots.policy.value(monotonic)
+    policy = slots.policy.served
     if policy is None:
         raise SourceUnavailable("got no policy, want one before the first check")
-    issuers = tuple(_issuer(issuer, slots.keys[issuer.name].value(monotonic)) for issuer in config.issuers)
+    issuers = tuple(_issuer(issuer, slots.keys[issuer.name].served) for issuer in config.issuers)
     same_issuers = previous is not None and previous.issuers == issuers
     location = config.location
-    networks = slots.networks.value(monotonic) if slots.networks is not None else Networks()
-    geography = slots.geography.value(monotonic) if slots.geography is not None else None
+    networks = slots.networks.served if slots.networks is not None else Networks()
+    geography = slots.geography.served if slots.geography is not None else None
     return Snapshot(
         policy=policy,
         issuers=issuers,
@@ -151,7 +149,7 @@ def build_snapshot(
         )
         if config.device is not None
         else None,
-        inventory=slots.inventory.value(monotonic) if slots.inventory is not None else None,
+        inventory=slots.inventory.served if slots.inventory is not None else None,
         location=LocationSettings(
             client_address=location.client_address,
             geography_configured=location.geography_file is not None or networks is None,
@@ -261,9 +259,7 @@ class SidecarProcess:
             clock=self._clock,
             refusals=self._refusals,
             started=body,
-            build=lambda previous: build_snapshot(
-                self._config, self._slots, self._clock.monotonic(), previous=previous
-            ),
+            build=lambda previous: build_snapshot(self._config, self._slots, previous=previous),
             measure=self._measure,
         )
 

@@ -6,7 +6,7 @@ because Envoy, the policy and the upstream might each pick another.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
@@ -19,7 +19,12 @@ READ_VALUE_MAX_CHARS = 8_192
 """A header or parameter that a condition reads; longer ones are refused, never cut."""
 
 RECORDED_VALUE_MAX_CHARS = 512
-"""Text that is only recorded; longer ones are cut with their length said."""
+"""Text that no condition reads, or of a request that is refused; longer ones are cut with their length said."""
+
+JOINED_BY_ENVOY = frozenset(
+    {"access-control-request-method", "content-type", "expect", "grpc-timeout", "origin", "x-request-id"}
+)
+"""Headers of one value that Envoy joins with a comma even in `header_map`, so that two of them look like one."""
 
 QUERY_FIELDS_MAX = 1_000
 """Parameters that are parsed when a condition reads one."""
@@ -41,11 +46,12 @@ def establish_request(
             _check_no_nul(request)
         for name in headers_read:
             _add_single(facts.headers, name, request.headers.get(name, ()))
+            _check_unjoined(request, name)
         _add_parameters(facts, request.query, parameters_read)
     except MalformedRequest as error:
         problem = problem or Reason(error.reason)
-    _add_texts(facts, request)
-    _add_connection(facts, request)
+    doubts = [*_add_texts(facts, request), *_add_connection(facts, request)]
+    problem = problem or (doubts[0] if doubts else None)
     if problem is not None:
         facts.state = facts_pb2.INVALID
         facts.problem = problem.value
@@ -86,18 +92,24 @@ def _check_no_nul(request: Request) -> None:
         raise MalformedRequest(Reason.FACT_WITH_NUL, "got a NUL in what Envoy said of the request")
 
 
-def _add_texts(facts: facts_pb2.Request, request: Request) -> None:
-    for name in ("method", "host", "path", "scheme", "protocol"):
-        value = getattr(request, name)
-        if value:
-            setattr(facts, name, _recorded(value) if name in ("scheme", "protocol") else value)
+def _check_unjoined(request: Request, name: str) -> None:
+    """Refuse what may be two values in one: in the `headers` form Envoy has joined all of them with commas."""
+    joined = request.source == "headers" or name in JOINED_BY_ENVOY
+    if joined and any("," in value for value in request.headers.get(name, ())):
+        raise MalformedRequest(Reason.AMBIGUOUS_HEADER, f"got a comma in {name}, want one value")
+
+
+def _add_texts(facts: facts_pb2.Request, request: Request) -> Iterator[Reason]:
+    """What the request says of itself; yields why a text of it cannot be believed to be whole and one."""
     if request.path:
         facts.query = request.query
     facts.wants = wanted_form(request.header("accept"), request.header("content-type"))
-    for field, header in (("id", "x-request-id"), ("user_agent", "user-agent"), ("content_type", "content-type")):
-        value = request.header(header)
-        if value is not None:
-            setattr(facts, field, _recorded(value))
+    texts = {name: getattr(request, name) for name in ("method", "host", "path", "scheme", "protocol")}
+    texts |= {"id": request.header("x-request-id"), "user_agent": request.header("user-agent")}
+    texts |= {"content_type": request.header("content-type")}
+    yield from _set_texts(facts, texts)
+    if "," in facts.content_type:
+        yield Reason.AMBIGUOUS_HEADER
     trace = _TRACEPARENT.fullmatch(request.header("traceparent") or "")
     if trace:
         facts.trace_id = trace[1]
@@ -105,27 +117,33 @@ def _add_texts(facts: facts_pb2.Request, request: Request) -> None:
         facts.untrusted[name] = _recorded(", ".join(request.headers[name]))
 
 
-def _add_connection(facts: facts_pb2.Request, request: Request) -> None:
+def _add_connection(facts: facts_pb2.Request, request: Request) -> Iterator[Reason]:
+    """What Envoy says of the connection and the route; yields like `_add_texts`."""
     facts.tls = request.tls
-    for field, value in (
-        ("sni", request.sni),
-        ("envoy_stream_id", request.stream_id),
-        ("principal", request.principal),
-        ("peer", request.peer_address),
-    ):
-        if value:
-            setattr(facts, field, _recorded(value.replace("\0", "\N{REPLACEMENT CHARACTER}")))
+    texts = {"sni": request.sni, "envoy_stream_id": request.stream_id, "principal": request.principal}
+    yield from _set_texts(facts, texts | {"peer": request.peer_address})
     if request.peer_port:
         facts.peer_port = request.peer_port
-    for name, value in request.context.items():
-        facts.context[name] = _recorded(value)
-    for name, value in request.metadata.items():
-        facts.metadata[name] = _recorded(value)
+    for target, values in ((facts.context, request.context), (facts.metadata, request.metadata)):
+        for name, value in values.items():
+            target[name] = value if len(value) <= READ_VALUE_MAX_CHARS else _recorded(value)
+            if len(value) > READ_VALUE_MAX_CHARS:
+                yield Reason.MALFORMED_REQUEST
     facts.body_partial = request.body_partial
     if request.body_bytes:
         facts.body_bytes = request.body_bytes
         facts.body_sha256 = request.body_sha256
     facts.unseen.extend(request.unseen)
+
+
+def _set_texts(facts: facts_pb2.Request, texts: Mapping[str, str | None]) -> Iterator[Reason]:
+    """Set what is not empty, whole: a condition must not judge a part. Too long makes the request INVALID."""
+    for field, text in texts.items():
+        if text and len(text) > READ_VALUE_MAX_CHARS:
+            yield Reason.MALFORMED_HEADER
+            setattr(facts, field, _recorded(text))
+        elif text:
+            setattr(facts, field, text.replace("\0", "\N{REPLACEMENT CHARACTER}"))
 
 
 def _recorded(text: str) -> str:

@@ -54,6 +54,7 @@ def compile_readings(readings: Sequence[Reading]) -> Policy:
         routes=tuple(routes),
         headers_read=_keys(reads, "headers"),
         query_parameters_read=_keys(reads, "query_parameters"),
+        headers_set=frozenset(name for route in routes for name, _ in route.set_headers),
         index=index,
     )
 

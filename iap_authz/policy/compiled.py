@@ -93,6 +93,7 @@ class Policy:
     """A bundle that was checked as a whole. `name` joins the names of its policies with "+"; an empty bundle has none.
 
     `headers_read` and `query_parameters_read` are what the edge must put into `facts.request` for the conditions.
+    `headers_set` are all names that any route sets for the upstream.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Policy:
     routes: tuple[Route, ...]
     headers_read: frozenset[str]
     query_parameters_read: frozenset[str]
+    headers_set: frozenset[str]
     index: RouteIndex
 
     def find_route(self, method: str, host: str, segments: Sequence[str]) -> RouteMatch | None:

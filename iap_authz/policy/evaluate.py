@@ -109,10 +109,17 @@ def evaluate(policy: Policy, facts: facts_pb2.Facts) -> Decision:
         shadow=_shadow(route, asked),
         durability=route.durability,
         set_headers=outcome.set_headers,
-        remove_headers=outcome.remove_headers,
+        remove_headers=_others(policy, outcome),
         asks=outcome.asks,
         policy_digest=policy.digest,
     )
+
+
+def _others(policy: Policy, outcome: _Outcome) -> tuple[str, ...]:
+    """Headers that some route of the policy vouches for and this answer does not: a client's own must not pass."""
+    if outcome.verdict is not Verdict.ALLOW:
+        return ()
+    return tuple(sorted(policy.headers_set - outcome.set_headers.keys()))
 
 
 def _refuse_before_rules(policy: Policy, facts: facts_pb2.Facts) -> Decision | None:

@@ -79,6 +79,11 @@ class Slot(Generic[T]):
             return None
         return self._value
 
+    @property
+    def served(self) -> T | None:
+        """What the last look decided on: the value, or None where it was too old. Snapshots are made of this."""
+        return self._served
+
     def age_seconds(self, monotonic: float) -> float:
         """Time since the source was last seen to be as it is held."""
         return monotonic - self._confirmed

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
@@ -32,6 +32,9 @@ from iap_authz.sidecar.tasks import run_together
 
 REFUSALS_INTERVAL_SECONDS = 1.0
 """How long a counted refusal waits for its record."""
+
+RENEWAL_INTERVAL_SECONDS = 1.0
+"""How often a policy that found no room to be recorded is tried again."""
 
 HEARTBEAT_INTERVAL_SECONDS = 10.0
 """Bounds how much of a writer's tail can vanish without a trace (PROTOCOL rule O1)."""
@@ -68,6 +71,7 @@ class Sidecar:
         self._build = build
         self._measure = measure
         self._snapshot: Snapshot | None = None
+        self._is_due = False
 
     def snapshot(self) -> Snapshot:
         """The generation in force."""
@@ -84,22 +88,29 @@ class Sidecar:
         self._snapshot = snapshot
 
     def renew(self) -> None:
-        """Take a new snapshot. A policy that cannot be recorded first stays out."""
+        """Take a new snapshot. A policy that cannot be recorded first stays out, and is tried again; all else moves."""
         current = self.snapshot()
         snapshot = self._build(current)
+        self._is_due = False
         if snapshot.policy.digest != current.policy.digest:
             try:
                 self._append_policy(snapshot.policy, previous=current.policy)
+                _log.info("policy loaded", extra={"policy": snapshot.policy.digest.hex()})
             except JournalFull:
-                _log.error("no room to record the new policy; the old one stays")
-                return
-            _log.info("policy loaded", extra={"policy": snapshot.policy.digest.hex()})
+                _log.error("no room to record the new policy; the old one stays until there is")
+                snapshot = replace(snapshot, policy=current.policy)
+                self._is_due = True
         self._snapshot = snapshot
+
+    def _renew_if_due(self) -> None:
+        if self._is_due:
+            self.renew()
 
     async def run(self) -> None:
         """Flush counts and write heartbeats until cancelled. Raises OSError when the journal fails."""
         await run_together(
             self._every(REFUSALS_INTERVAL_SECONDS, self._refusals.flush),
+            self._every(RENEWAL_INTERVAL_SECONDS, self._renew_if_due),
             self._every(HEARTBEAT_INTERVAL_SECONDS, self._beat),
             until=self._journal.failed,
         )

@@ -84,6 +84,11 @@ def test_defaults_and_relative_paths() -> None:
             "{directory: journal, bound: 1}",
             "4:38: journal.bound: got '1', want a size from 1048576",
         ),
+        (
+            "jwks.json}",
+            "jwks.json, max_stale: 1s}\nrefresh_interval: 2s",
+            "9:19: refresh_interval: got more than max_stale of issuer 'corp', want at most that",
+        ),
         ("kind: Sidecar", "kind: Sidecar\ndeadlin: 1s", "2:10: deadlin: unknown key, want one of"),
     ],
 )

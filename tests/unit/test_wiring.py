@@ -43,7 +43,7 @@ def loaded(folder: Path) -> Slots:
 
 
 def test_everything_is_loaded_into_one_snapshot(folder: Path) -> None:
-    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder), 0.0)
+    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder))
     assert snapshot.policy.name == "p"
     assert snapshot.issuers[0].keys is not None
     assert snapshot.inventory is not None
@@ -81,7 +81,7 @@ def test_missing_policy_refuses_to_start(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["jwks.json", "devices.json", "networks.yaml"])
 def test_missing_source_is_an_error_of_its_facts(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder), 0.0)
+    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder))
     missing = {
         "jwks.json": snapshot.issuers[0].keys is None,
         "devices.json": snapshot.inventory is None,
@@ -92,8 +92,8 @@ def test_missing_source_is_an_error_of_its_facts(folder: Path, name: str) -> Non
 
 def test_tokens_are_kept_while_the_issuers_are_the_same(folder: Path) -> None:
     config, slots = load_config(folder / "sidecar.yaml"), loaded(folder)
-    first = build_snapshot(config, slots, 0.0)
-    assert build_snapshot(config, slots, 0.0, previous=first).tokens is first.tokens
+    first = build_snapshot(config, slots)
+    assert build_snapshot(config, slots, previous=first).tokens is first.tokens
     (folder / "jwks.json").write_text(json.dumps({"keys": [jwk(rsa_key("two"), kid="two")]}))
     assert slots.keys["corp"].refresh(1.0)
-    assert build_snapshot(config, slots, 1.0, previous=first).tokens is not first.tokens
+    assert build_snapshot(config, slots, previous=first).tokens is not first.tokens

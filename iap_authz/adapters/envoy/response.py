@@ -8,6 +8,7 @@ functions `_allow` and `_refuse` build one, each writes status and body together
 
 import html
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 from envoy.config.core.v3 import base_pb2
@@ -36,6 +37,7 @@ METADATA_KEY = "iap_authz"
 RETRY_AFTER_SECONDS = 1
 """A cause that passes usually passes within a second (journal room, restart)."""
 
+_PUNCTUATION = re.compile(r"[^a-z0-9]")
 _GRPC_OK, _GRPC_PERMISSION_DENIED, _GRPC_UNAUTHENTICATED, _GRPC_UNAVAILABLE = 0, 7, 16, 14
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _TITLES = {
@@ -100,8 +102,8 @@ def _grpc_code(status: int) -> int:
 
 
 def canonical_name(name: str) -> str:
-    """A header name as servers of the CGI family and some proxies read it: case, `_` and `.` make no difference."""
-    return name.lower().replace("_", "-").replace(".", "-")
+    """A header name as servers of the CGI family read it: case and which punctuation it has make no difference."""
+    return _PUNCTUATION.sub("-", name.lower())
 
 
 def _forged(request: Request, answer: Answer) -> Iterator[str]:

@@ -19,9 +19,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from iap_authz.adapters.envoy.request import parse_check
 from iap_authz.adapters.envoy.response import render_answer, render_failure
 from iap_authz.errors import ConfigInvalid
+from iap_authz.model.decision import undecided
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
-from iap_authz.ports import Checker
+from iap_authz.ports import Answer, Checker
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 UNIX_PREFIX = "unix:"
@@ -102,8 +103,9 @@ class CheckServer:
         if remaining is not None:
             allowed = min(allowed, max(remaining - ANSWER_MARGIN_SECONDS, 0.0))
         request = _parsed(raw)
-        answer = await self._checker.check(request, self._monotonic() + allowed)
+        answer = Answer(decision=undecided(Reason.INTERNAL_ERROR), audit_id="")
         try:
+            answer = await self._checker.check(request, self._monotonic() + allowed)
             return render_answer(answer, request)
         except Exception:  # noqa: BLE001 -- a gRPC error would be an ALLOW to a fail-open Envoy; refuse in so many words
             self._checker.withhold(answer)

@@ -55,12 +55,12 @@ class FileSource(Generic[T]):
         return self._parse(content, str(self._path))
 
     def version(self) -> object:
-        """(inode, size, mtime_ns) of the file at the end of all links; None where there is none."""
+        """(inode, size, mtime_ns, ctime_ns) of the file at the end of all links; None where there is none."""
         try:
             found = self._path.stat()
         except OSError:
             return None
-        return (found.st_ino, found.st_size, found.st_mtime_ns)
+        return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def read_regular_file(path: Path, *, max_bytes: int) -> bytes:

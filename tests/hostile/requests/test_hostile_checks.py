@@ -134,9 +134,43 @@ def test_a_query_parameter_that_is_read_comes_once() -> None:
 
 
 def test_long_values_are_refused_where_read_and_cut_aloud_where_recorded() -> None:
-    request = parsed(headers=[("x-role", "a" * 9_000), ("user-agent", "b" * 9_000)])
+    request = parsed(headers=[("x-role", "a" * 9_000), ("x-real-ip", "b" * 9_000)])
     assert facts(request, headers=("x-role",)).problem == Reason.MALFORMED_HEADER
-    assert facts(request).user_agent == "b" * 512 + "... (9000 characters)"
+    assert facts(request).state == State.PRESENT
+    assert facts(request).untrusted["x-real-ip"] == "b" * 512 + "... (9000 characters)"
+
+
+@pytest.mark.parametrize("name", ["user-agent", "content-type"])
+def test_text_that_conditions_read_is_whole_or_the_request_is_refused(name: str) -> None:
+    field = name.replace("-", "_")
+    kept = facts(parsed(headers=[(name, "a" * 600 + "evil")]))
+    assert (kept.state, getattr(kept, field)) == (State.PRESENT, "a" * 600 + "evil")
+    refused = facts(parsed(headers=[(name, "a" * 9_000 + "evil")]))
+    assert (refused.state, refused.problem) == (State.INVALID, Reason.MALFORMED_HEADER)
+
+
+def test_context_that_conditions_read_is_whole_or_the_request_is_refused() -> None:
+    assert facts(parsed(context={"policy": "a" * 600})).context["policy"] == "a" * 600
+    assert facts(parsed(context={"policy": "a" * 9_000})).problem == Reason.MALFORMED_REQUEST
+
+
+def test_rows_120_122_joined_values_are_not_one_value() -> None:
+    joined = parsed(headers=[("x-role", "user,admin")], raw=False)
+    assert facts(joined, headers=("x-role",)).problem == Reason.AMBIGUOUS_HEADER
+    assert facts(joined).state == State.PRESENT
+    apart = parsed(headers=[("x-role", "user,admin")])
+    assert facts(apart, headers=("x-role",)).headers["x-role"] == "user,admin"
+
+
+@pytest.mark.parametrize("name", ["origin", "expect", "grpc-timeout"])
+def test_row_122_headers_that_envoy_joins_itself(name: str) -> None:
+    assert facts(parsed(headers=[(name, "a,b")]), headers=(name,)).problem == Reason.AMBIGUOUS_HEADER
+
+
+def test_row_122_two_content_types_look_like_one() -> None:
+    assert (
+        facts(parsed(headers=[("content-type", "text/plain,multipart/form-data")])).problem == Reason.AMBIGUOUS_HEADER
+    )
 
 
 def test_nul_in_what_envoy_says_is_refused() -> None:

@@ -8,6 +8,7 @@ from iap_authz.model.decision import Decision, Shadow
 from iap_authz.model.reason import Durability, Reason, State, Verdict
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.evaluate import evaluate
+from iap_authz.policy.source import SourceFile
 from tests.unit.policy.building import decide, known_facts, load, put_state, route, set_state
 
 TRUE = "device.managed"
@@ -364,3 +365,22 @@ def test_evaluating_changes_no_argument() -> None:
     before = facts.SerializeToString(deterministic=True)
     decide(facts, allow=["has(location.vpn)"])
     assert facts.SerializeToString(deterministic=True) == before
+
+
+def test_headers_that_another_route_vouches_for_do_not_pass_as_the_clients_own() -> None:
+    content = b"""
+kind: Policy
+name: two
+routes:
+- {name: a, match: {paths: ["/a"]}, allow: [{id: all, when: "true"}], on_allow: {set_headers: {x-team: '"red"'}}}
+- {name: b, match: {paths: ["/b"]}, allow: [{id: all, when: "true"}]}
+"""
+    policy = load_policy([SourceFile(name="p.yaml", content=content)])
+
+    def decided(path: str) -> Decision:
+        request = facts_pb2.Request(state=facts_pb2.PRESENT, method="GET", host="h", path=f"/{path}", segments=[path])
+        return evaluate(policy, facts_pb2.Facts(request=request))
+
+    assert (decided("a").set_headers, decided("a").remove_headers) == ({"x-team": "red"}, ())
+    assert (decided("b").set_headers, decided("b").remove_headers) == ({}, ("x-team",))
+    assert decided("c").remove_headers == ()
