@@ -114,6 +114,19 @@ def test_answer_that_cannot_be_rendered_is_withheld_and_refused(tmp_path: Path) 
     assert [answer.audit_id for answer in checker.withheld] == [AUDIT_ID]
 
 
+def test_row_167_a_defect_behind_the_port_is_a_refusal_and_no_grpc_error(tmp_path: Path) -> None:
+    class BrokenChecker(FixedChecker):
+        async def check(self, request: Request, deadline: float) -> Answer:  # noqa: ARG002
+            raise RecursionError("defect")
+
+    async def test(channel: grpc.aio.Channel) -> None:
+        response = await ask(channel, check_request().SerializeToString())
+        assert response.status.code == 14
+        assert response.denied_response.status.code == 503
+
+    served(tmp_path / "s", BrokenChecker(), test)
+
+
 def test_row_184_version_2_is_unimplemented(tmp_path: Path) -> None:
     async def test(channel: grpc.aio.Channel) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -78,6 +78,18 @@ def test_bad_source_keeps_the_last_good_value_until_its_age_limit() -> None:
     assert (slot.value(63.0), slot.problem) == ("two", "")
 
 
+def test_age_is_judged_once_by_the_look_and_not_again_by_who_asks_later() -> None:
+    source = ManualSource()
+    slot = loaded(source, max_stale_seconds=1.0)
+    assert slot.value(5.0) is None
+    assert slot.served == "one"  # what a snapshot is made of, however long the start took
+    assert not slot.refresh(5.0)
+    assert slot.served == "one"
+    source.change("", SourceUnavailable("gone"))
+    assert slot.refresh(7.0)
+    assert slot.served is None
+
+
 def test_source_that_comes_late_is_taken() -> None:
     source = ManualSource(problem=SourceUnavailable("none"))
     slot = Slot(source, max_stale_seconds=60.0)
