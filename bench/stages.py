@@ -7,10 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.adapters.envoy.request import parse_check
 from iap_authz.adapters.envoy.response import render_answer
 from iap_authz.config import load_config
 from iap_authz.facts.identity import establish_identity
+from iap_authz.model.decision import Decision
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.reason import Verdict
 from iap_authz.policy.evaluate import evaluate
@@ -47,42 +49,21 @@ def measure_stages(config: Path, check: bytes) -> dict[str, float]:
     decision = evaluate(snapshot.policy, facts)
     assert decision.verdict is Verdict.ALLOW, decision
 
-    def record() -> bytes:
-        return decision_record(
-            decision,
-            facts,
-            writer=WRITER,
-            sequence=Sequence(1),
-            record_id=new_record_id(),
-            time=now,
-            spent=timedelta(microseconds=300),
-            http_status=200,
-        )
-
-    leaf = record()
+    leaf = _record(decision, facts, now)
     answer = Answer(decision=decision, audit_id=AuditId("a" * 64))
 
     def whole() -> bytes:
         asked = parse_check(check)
         known = snapshot.establish(asked, now)
         decided = evaluate(snapshot.policy, known)
-        made = decision_record(
-            decided,
-            known,
-            writer=WRITER,
-            sequence=Sequence(1),
-            record_id=new_record_id(),
-            time=now,
-            spent=timedelta(microseconds=300),
-            http_status=200,
-        )
+        made = _record(decided, known, now)
         return render_answer(Answer(decision=decided, audit_id=audit_id(made)), asked)
 
     return {
         "parse the CheckRequest": processor_us(lambda: parse_check(check)),
         "facts (token cached)": processor_us(lambda: snapshot.establish(request, now)),
         "policy (10 routes, CEL each time)": processor_us(lambda: evaluate(snapshot.policy, facts)),
-        "record": processor_us(record),
+        "record": processor_us(lambda: _record(decision, facts, now)),
         "audit id (leaf hash)": processor_us(lambda: audit_id(leaf)),
         "response": processor_us(lambda: render_answer(answer, request)),
         "whole decision, token cached": processor_us(whole),
@@ -91,3 +72,16 @@ def measure_stages(config: Path, check: bytes) -> dict[str, float]:
         ),
         "record size in bytes": float(len(leaf)),
     }
+
+
+def _record(decision: Decision, facts: facts_pb2.Facts, now: datetime) -> bytes:
+    return decision_record(
+        decision,
+        facts,
+        writer=WRITER,
+        sequence=Sequence(1),
+        record_id=new_record_id(),
+        time=now,
+        spent=timedelta(microseconds=300),
+        http_status=200,
+    )

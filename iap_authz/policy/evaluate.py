@@ -83,7 +83,6 @@ class _Outcome(NamedTuple):
     missing: frozenset[str] = frozenset()
     asks: Mapping[str, str] = {}
     set_headers: Mapping[str, str] = {}
-    remove_headers: tuple[str, ...] = ()
 
 
 def evaluate(policy: Policy, facts: facts_pb2.Facts) -> Decision:
@@ -187,18 +186,17 @@ def _decide_absent(absent: Sequence[tuple[Rule, _Absent]]) -> _Outcome:
 def _with_headers(outcome: _Outcome, route: Route, asked: "_Questions") -> _Outcome:
     """The same ALLOW with the headers of the route, or UNDECIDED where one cannot be told."""
     headers: dict[str, str] = {}
-    removed: list[str] = []
     for name, condition in route.set_headers:
         answer = asked.text(condition)
         # An empty value would not replace the client's own header at the proxy, so it counts as none.
         if isinstance(answer, _Absent) or answer == "":
-            removed.append(name)
-        elif isinstance(answer, str) and _is_header_value(answer):
+            continue
+        if isinstance(answer, str) and _is_header_value(answer):
             headers[name] = answer
         else:
             missing = answer.missing if isinstance(answer, _Unknown) else frozenset()
             return _Outcome(Verdict.UNDECIDED, Reason.CONDITION_ERROR, rule=outcome.rule, missing=missing)
-    return outcome._replace(set_headers=headers, remove_headers=tuple(removed))
+    return outcome._replace(set_headers=headers)
 
 
 def _is_header_value(text: str) -> bool:

@@ -24,9 +24,10 @@ from iap_authz.model.request import Request
 from iap_authz.model.status import http_status
 from iap_authz.policy.evaluate import evaluate
 from iap_authz.ports import Answer, Appended, Clock, Journal
-from iap_authz.records.record import RecordTooLarge, decision_record, new_record_id, service_record
+from iap_authz.records.record import RecordTooLarge, decision_record, new_record_id
 from iap_authz.records.room import Room
 from iap_authz.records.too_large import keep_what_fits
+from iap_authz.sidecar.own_records import append_own
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import Snapshot
 
@@ -141,13 +142,7 @@ class Check:
 
     def _append_outcome(self, audit_id: AuditId, kind: "record_pb2.Outcome.Kind", reason: Reason) -> None:
         body = record_pb2.Outcome(decision=bytes.fromhex(audit_id), kind=kind, reason=reason.value)
-
-        def build(writer: WriterId, sequence: Sequence) -> bytes:
-            return service_record(
-                body, writer=writer, sequence=sequence, record_id=new_record_id(), time=self._clock.now()
-            )
-
         try:
-            self._journal.append_nowait(build, room=Room.RESERVE)
+            append_own(self._journal, self._clock, body)
         except (JournalFull, OSError) as error:
             _log.error("an outcome found no room in the journal", extra={"audit_id": audit_id, "problem": str(error)})

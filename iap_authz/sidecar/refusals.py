@@ -8,16 +8,13 @@ so none is lost while the process lives.
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import JournalFull
 from iap_authz.model.decision import Decision
-from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.model.reason import Reason, Verdict
 from iap_authz.ports import Clock, Journal
-from iap_authz.records.record import new_record_id, service_record
-from iap_authz.records.room import Room
+from iap_authz.sidecar.own_records import append_own
 
 
 @dataclass(slots=True)
@@ -49,17 +46,12 @@ class RefusalCounter:
 
     def flush(self) -> None:
         """Write a record for each count. What finds no room stays counted."""
-        for key in tuple(self._counts):
+        for (verdict, reason), count in tuple(self._counts.items()):
+            body = record_pb2.Refusals(verdict=verdict.value, reason=reason.value, count=count.number)
+            getattr(body, "from").FromDatetime(count.first)
+            body.to.FromDatetime(count.last)
             try:
-                self._journal.append_nowait(partial(self._build, key), room=Room.RESERVE)
+                append_own(self._journal, self._clock, body)
             except JournalFull:
                 return
-            del self._counts[key]
-
-    def _build(self, key: tuple[Verdict, Reason], writer: WriterId, sequence: Sequence) -> bytes:
-        verdict, reason = key
-        count = self._counts[key]
-        body = record_pb2.Refusals(verdict=verdict.value, reason=reason.value, count=count.number)
-        getattr(body, "from").FromDatetime(count.first)
-        body.to.FromDatetime(count.last)
-        return service_record(body, writer=writer, sequence=sequence, record_id=new_record_id(), time=self._clock.now())
+            del self._counts[verdict, reason]

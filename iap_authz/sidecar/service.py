@@ -20,12 +20,10 @@ from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import JournalFull
-from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.policy.bundle import split_chunks
 from iap_authz.policy.compiled import Policy
 from iap_authz.ports import Appended, Clock, Journal
-from iap_authz.records.record import new_record_id, service_record
-from iap_authz.records.room import Room
+from iap_authz.sidecar.own_records import append_own
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.snapshot import Snapshot
 from iap_authz.sidecar.tasks import run_together
@@ -153,9 +151,4 @@ class Sidecar:
         )
 
     def _append(self, body: Message) -> Appended:
-        def build(writer: WriterId, sequence: Sequence) -> bytes:
-            return service_record(
-                body, writer=writer, sequence=sequence, record_id=new_record_id(), time=self._clock.now()
-            )
-
-        return self._journal.append_nowait(build, room=Room.RESERVE)
+        return append_own(self._journal, self._clock, body)
