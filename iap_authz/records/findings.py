@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from iap_authz.errors import IapError, shown
+from iap_authz.errors import NotFound, shown
 from iap_authz.model.ids import AuditId, WriterId
 from iap_authz.model.ids import Sequence as RecordSequence
 from iap_authz.tlog.hashing import LeafHash, NodeHash, TreeSize, as_nodes
@@ -108,5 +108,5 @@ class Inspection:
         return [subtree_root(nodes[one.index << one.level : one.index + 1 << one.level]) for one in subtrees]
 
 
-class NoSuchRecord(IapError):
+class NoSuchRecord(NotFound):
     """The journal holds no such record, or holds it no longer."""
