@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from iap_authz.errors import ConfigInvalid, shown
+from iap_authz.errors import ConfigInvalid, Malformed, shown
 from iap_authz.model.document import Faults, Section, parse_document
+from iap_authz.tlog.cosign import CosignerKey, count_witnesses
+from iap_authz.tlog.note import VerifierKey
 
 ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
 """Token algorithms and the key type each needs (RFC 7518 section 3.1)."""
@@ -23,6 +25,10 @@ _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=
 _PORT_MAX = 65_535
 _ORIGIN = re.compile(r"[\x21-\x2a\x2c-\x7e]{1,200}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_LOG_HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]):(?P<port>[0-9]{1,5})", re.ASCII)
+_WITNESSES_MAX = 32
+_LOG_JOURNAL_MIN_BYTES = 2 * _MIB
+"""Two segments: the one that is written is never trimmed, so a journal of one could not come back from full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,26 @@ class JournalConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLogConfig:
+    """`log`: the audit log that the journal is shipped to."""
+
+    address: str
+    """`unix:/run/iap/log.sock` or `HOST:PORT`. Not encrypted: a socket, loopback, or a network that encrypts."""
+    verifier_key: VerifierKey
+    """The log's public key, as `iap-authz keys show` prints it. Its name is `log_origin`."""
+    enrolment_token_file: Path
+    """The token that lets this writer register. Read at the start."""
+    on_log_fault: str
+    """`continue`: faults of the log are alarms. `refuse`: while there is one, every answer is 503. Default continue."""
+    cosign_deadline: timedelta
+    """How long a receipt, or a cosigned checkpoint, may be missing before that is a fault. Default 60s."""
+    witnesses: tuple[CosignerKey, ...]
+    """Public keys of the witnesses whose cosignatures count."""
+    quorum: int
+    """Cosignatures without which nothing leaves the journal. 0 trusts the log alone, which is unsafe. Default 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarConfig:
     """The whole file."""
 
@@ -108,6 +134,7 @@ class SidecarConfig:
     refresh_interval: timedelta
     """How often files are looked at for changes. Default 1s."""
     journal: JournalConfig
+    log: AuditLogConfig | None
     policies: tuple[Path, ...]
     """Policy files; together one bundle. Replaced live."""
     issuers: tuple[IssuerConfig, ...]
@@ -123,15 +150,17 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     if root is None:
         raise ConfigInvalid.of_file(path, "got nothing, want a sidecar configuration")
     root.take_text("kind", choices=("Sidecar",))
+    log_origin = _take_matching(root, "log_origin", _ORIGIN, "a name without spaces and plus signs")
     config = SidecarConfig(
         listen=_take_listen(root, path.parent),
-        log_origin=_take_matching(root, "log_origin", _ORIGIN, "a name without spaces and plus signs"),
+        log_origin=log_origin,
         workload=root.take_text("workload", "unnamed"),
         instance=root.take_text("instance", "unnamed"),
         deadline=root.take_duration("deadline", timedelta(milliseconds=150), least=10 * _MILLISECOND, most=_MINUTE),
         max_in_flight=root.take_integer("max_in_flight", 1024, least=1, most=100_000),
         refresh_interval=root.take_duration("refresh_interval", _SECOND, least=100 * _MILLISECOND, most=_MINUTE),
         journal=_take_journal(root, path.parent),
+        log=_take_log(root, path.parent, log_origin=log_origin),
         policies=_take_paths(root, "policies", path.parent),
         issuers=_take_issuers(root, path.parent),
         device=_take_device(root, path.parent),
@@ -140,6 +169,9 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     for issuer in config.issuers:
         if issuer.max_stale < config.refresh_interval:
             root.fault("refresh_interval", f"got more than max_stale of issuer {shown(issuer.name)}, want at most that")
+    if config.log is not None and config.journal.bound_bytes < _LOG_JOURNAL_MIN_BYTES:
+        got, want = config.journal.bound_bytes, _LOG_JOURNAL_MIN_BYTES
+        root.fault("journal", f"got a bound of {got} bytes beside a log, want at least {want}")
     root.finish()
     faults.check(ConfigInvalid)
     return config
@@ -201,6 +233,69 @@ def _take_journal(root: Section, folder: Path) -> JournalConfig:
     )
     section.finish()
     return journal
+
+
+def _take_log(root: Section, folder: Path, *, log_origin: str) -> AuditLogConfig | None:
+    """The section, None where there is none; also where its key is faulty, which ends the parsing later."""
+    section = root.take_section("log")
+    if section is None:
+        return None
+    address, token_file = _take_log_address(section, folder), _take_path(section, "enrolment_token_file", folder)
+    verifier = _take_verifier(section, log_origin)
+    on_log_fault = section.take_text("on_log_fault", "continue", choices=("continue", "refuse"))
+    deadline = section.take_duration("cosign_deadline", _MINUTE, least=_SECOND, most=_DAY)
+    witnesses = _take_witnesses(section)
+    quorum = section.take_integer("quorum", 0, least=0, most=_WITNESSES_MAX)
+    if quorum > count_witnesses(witnesses):
+        section.fault("quorum", f"got {quorum}, want at most {count_witnesses(witnesses)}: the different witnesses")
+    section.finish()
+    if verifier is None:
+        return None
+    return AuditLogConfig(
+        address=address,
+        verifier_key=verifier,
+        enrolment_token_file=token_file,
+        on_log_fault=on_log_fault,
+        cosign_deadline=deadline,
+        witnesses=witnesses,
+        quorum=quorum,
+    )
+
+
+def _take_verifier(section: Section, log_origin: str) -> VerifierKey | None:
+    text = section.take_text("verifier_key")
+    if not text:
+        return None
+    try:
+        key = VerifierKey.parse(text)
+    except Malformed as error:
+        section.fault("verifier_key", str(error))
+        return None
+    if key.name != log_origin:
+        section.fault(
+            "verifier_key", f"got a key of {shown(key.name)}, want one of {shown(log_origin)}, the log_origin"
+        )
+    return key
+
+
+def _take_witnesses(section: Section) -> tuple[CosignerKey, ...]:
+    keys = []
+    for text in section.take_texts("witnesses", ()):
+        try:
+            keys.append(CosignerKey.parse(text))
+        except Malformed as error:
+            section.fault("witnesses", str(error))
+    return tuple(keys)
+
+
+def _take_log_address(section: Section, folder: Path) -> str:
+    text = section.take_text("address")
+    if text.startswith("unix:"):
+        return f"unix:{folder / text.removeprefix('unix:')}"
+    match = _LOG_HOST.fullmatch(text)
+    if text and (match is None or not 1 <= int(match["port"]) <= _PORT_MAX):
+        section.fault("address", f"got {shown(text)}, want unix:PATH or HOST:PORT")
+    return text
 
 
 def _take_issuers(root: Section, folder: Path) -> tuple[IssuerConfig, ...]:

@@ -17,6 +17,7 @@ from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.model.decision import Decision
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.request import Request
+from iap_authz.records.journaled import FirstRecord, JournaledBatch
 from iap_authz.records.room import Room
 from iap_authz.tlog.batch import Write
 from iap_authz.tlog.hashing import LeafIndex, NodeHash, TreeSize
@@ -364,3 +365,35 @@ class CheckpointStore(Protocol):
 
     def store(self, note: bytes) -> None:
         """Replace it, durably, before returning. Blocking."""
+
+
+# ---- a writer's backlog
+
+
+class Backlog(Protocol):
+    """What of a journal directory the log may not have yet, if durable (W3). For one task. Raises Corrupt, OSError."""
+
+    @property
+    def writers(self) -> Many[WriterId]:
+        """Those of which something is left: the dead ones oldest first, then the one that runs."""
+
+    def size(self, writer: WriterId) -> int:
+        """How many durable records a writer has, trimmed ones included."""
+
+    async def wait_beyond(self, size: int) -> None:
+        """Until the writer that runs has more than `size` durable records. May be cancelled."""
+
+    async def read(self, writer: WriterId, begin: int, *, end: int | None = None) -> JournaledBatch:
+        """Whole groups from `begin` on, which is below `size`; exactly up to `end`, if given, or BadProof."""
+
+    async def read_first(self, writer: WriterId) -> FirstRecord:
+        """Record 0. Raises NotFound once it was trimmed."""
+
+    async def load_shipped(self, writer: WriterId) -> int:
+        """Up to where verified receipts exist, as far as that was stored: the end of a batch, or 0."""
+
+    async def store_shipped(self, writer: WriterId, sequence: int) -> None:
+        """Remember that, durably."""
+
+    async def trim(self, writer: WriterId, sequence: int) -> None:
+        """Remove whole files below `sequence`, which is stored; never the one in use (G1). The room counts at once."""

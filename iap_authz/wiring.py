@@ -20,10 +20,14 @@ from iap_authz.adapters.facts.inventory_file import inventory_source
 from iap_authz.adapters.facts.maxmind import MaxmindSource
 from iap_authz.adapters.facts.network_lists import network_lists_source
 from iap_authz.adapters.facts.policy_files import PolicyFiles
+from iap_authz.adapters.journal.backlog import FileBacklog
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.adapters.telemetry.jsonlog import start_logging
-from iap_authz.config import IssuerConfig, SidecarConfig
+from iap_authz.client.channel import LogChannel
+from iap_authz.client.checkpoint_file import CheckpointFile
+from iap_authz.client.view import LogView
+from iap_authz.config import AuditLogConfig, IssuerConfig, SidecarConfig
 from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.issuer import Issuer
@@ -32,13 +36,14 @@ from iap_authz.facts.location import Geography, Networks
 from iap_authz.facts.signature import Algorithm
 from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
-from iap_authz.ports import FactSource
+from iap_authz.ports import Clock, FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refresh import Refresher, Slot
 from iap_authz.sidecar.refusals import RefusalCounter
-from iap_authz.sidecar.service import Measures, Sidecar
+from iap_authz.sidecar.service import Measures, Sidecar, nothing_to_drain
+from iap_authz.sidecar.shipper import Shipper, ShipperSettings
 from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
 from iap_authz.sidecar.tasks import run_together
 
@@ -47,6 +52,12 @@ STOP_GRACE_SECONDS = 5.0
 
 FILE_MAX_STALE_SECONDS = 3_600.0
 """How long the last good inventory, network list or database is used after its file is gone or broken."""
+
+LOG_CHECKPOINT_NAME = "log-checkpoint"
+"""Beside the writers in the journal directory: the last checkpoint of the audit log that was verified (rule G2)."""
+
+TOKEN_MAX_BYTES = 1_024
+"""Of an enrolment token, many times what `iap-authz keys new enrolment-token` makes."""
 
 T = TypeVar("T")
 
@@ -72,8 +83,11 @@ class Slots:
 def make_slots(config: SidecarConfig) -> Slots:
     """The sources that `config` names, nothing loaded yet."""
     location = config.location
+    policy_files = PolicyFiles(config.policies)
     return Slots(
-        policy=Slot(PolicyFiles(config.policies), max_stale_seconds=None, check_succession=_check_durability),
+        policy=Slot(policy_files, max_stale_seconds=None, check_succession=_check_durability)
+        if config.log is None
+        else Slot(policy_files, max_stale_seconds=None),
         keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
@@ -173,6 +187,34 @@ def check_runtime() -> None:
         raise ConfigInvalid.of_file("protobuf", f"got the {api_implementation.Type()} implementation, want upb")
 
 
+def load_token(path: Path) -> str:
+    """The enrolment token in a file, without the white space around it. Raises ConfigInvalid."""
+    try:
+        text = path.read_bytes()[: TOKEN_MAX_BYTES + 1].decode("ascii").strip()
+    except OSError as error:
+        raise ConfigInvalid.of_file(path, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(text) > TOKEN_MAX_BYTES or not text.isprintable():
+        raise ConfigInvalid.of_file(path, f"got no enrolment token, want one line of at most {TOKEN_MAX_BYTES} bytes")
+    return text
+
+
+def make_shipper(
+    config: AuditLogConfig, channel: LogChannel, journal: FileJournal, *, clock: Clock, token: str
+) -> Shipper:
+    """The way of an open journal into its log. Raises ConfigInvalid for a stored checkpoint of another log, OSError."""
+    view = LogView(config.verifier_key, CheckpointFile(journal.directory / LOG_CHECKPOINT_NAME))
+    settings = ShipperSettings(
+        enrolment_token=token,
+        refuse=config.on_log_fault == "refuse",
+        cosign_deadline_seconds=config.cosign_deadline.total_seconds(),
+        witnesses=config.witnesses,
+        quorum=config.quorum,
+    )
+    return Shipper(FileBacklog(journal), channel, view, journal=journal, clock=clock, settings=settings)
+
+
 class SidecarProcess:
     """Everything of one sidecar in one process, in the order it starts; it ends backwards."""
 
@@ -184,12 +226,18 @@ class SidecarProcess:
         self._slots = make_slots(config)
         monotonic = SystemClock().monotonic
         load_slots(self._slots, monotonic())
+        token = load_token(config.log.enrolment_token_file) if config.log is not None else ""
         self._bounds = JournalBounds.within(config.journal.bound_bytes)
         self._journal = FileJournal.open(
             config.journal.directory, origin=config.log_origin, signer=self._signer, bounds=self._bounds
         )
         self._clock = SystemClock(floor=self._journal.predecessor_time)
         self._refusals = RefusalCounter(self._journal, self._clock)
+        self._channel: LogChannel | None = None
+        self._shipper: Shipper | None = None
+        if config.log is not None:
+            self._channel = LogChannel(config.log.address)
+            self._shipper = make_shipper(config.log, self._channel, self._journal, clock=self._clock, token=token)
         self._sidecar = self._make_sidecar()
         self._stopping = asyncio.Event()
         self._cause = "stopped"
@@ -204,6 +252,16 @@ class SidecarProcess:
 
         Raises OSError when the journal fails: the process must end then (PROTOCOL rule W4).
         """
+        if self._channel is None or self._shipper is None:
+            await self._serve_checks(started)
+            return
+        try:
+            await run_together(self._serve_checks(started), self._shipper.run())
+        finally:
+            await self._channel.close()
+
+    async def _serve_checks(self, started: Callable[[int], None]) -> None:
+        """The life of the writer; whoever ships it outlives it, so that its last record can be shipped too."""
         server = self._make_server()
         refresher = Refresher(
             self._slots.all(),
@@ -236,6 +294,7 @@ class SidecarProcess:
             clock=self._clock,
             refusals=self._refusals,
             max_in_flight=self._config.max_in_flight,
+            shipping=self._shipper,
         )
         return CheckServer(
             check,
@@ -254,6 +313,9 @@ class SidecarProcess:
             version=__version__,
             predecessor=self._journal.predecessor,
         )
+        shipper = self._shipper
+        if shipper is not None:
+            body.log_checkpoint = shipper.log_checkpoint
         return Sidecar(
             journal=self._journal,
             clock=self._clock,
@@ -261,6 +323,7 @@ class SidecarProcess:
             started=body,
             build=lambda previous: build_snapshot(self._config, self._slots, previous=previous),
             measure=self._measure,
+            drain=shipper.drain if shipper is not None else nothing_to_drain,
         )
 
     def _measure(self) -> Measures:
@@ -269,6 +332,8 @@ class SidecarProcess:
             journal_bytes=self._journal.used_bytes,
             journal_bound_bytes=self._bounds.bound_bytes,
             source_ages={slot.name: slot.age_seconds(now) for slot in self._slots.all()},
+            log_checkpoint=self._shipper.log_checkpoint if self._shipper is not None else b"",
+            shipped_sequence=self._shipper.position if self._shipper is not None else 0,
         )
 
 

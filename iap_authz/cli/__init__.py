@@ -21,10 +21,11 @@ GROUPS = {
     "records": "Read records.",
     "policy": "Check policies before they are in force.",
     "envoy": "Make Envoy's configuration.",
+    "keys": "Make and change keys and tokens.",
 }
 """Verbs with commands of their own: `iap_authz/cli/<verb>.py` has a Typer `app`."""
 
-COMMANDS = ("verify", "fsck", "probe", "demo")
+COMMANDS = ("verify", "fsck", "doctor", "probe", "demo")
 """Verbs that are one command: `iap_authz/cli/<verb>.py` has a function of that name."""
 
 

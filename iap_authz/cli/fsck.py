@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`iap-authz fsck`: recompute a journal from its bytes and name what is not as it was written."""
+"""`iap-authz fsck`: recompute a journal or a log from its bytes and name what is not as it was written."""
 
 import json
 from pathlib import Path
@@ -8,20 +8,33 @@ from typing import Annotated
 import typer
 
 from iap_authz.cli.journals import find_writers, inspect_folder, progress_over
+from iap_authz.cli.log_folder import check_log_folder, is_log_folder
 from iap_authz.records.findings import Finding, Inspection
+from iap_authz.tlog.note import VerifierKey
 
 
 def fsck(
-    journal: Annotated[Path, typer.Argument(help="A journal, or one writer's folder in it.")],
+    folder: Annotated[Path, typer.Argument(help="A journal, one writer's folder in it, or an audit log's folder.")],
     *,
-    origin: Annotated[str | None, typer.Option(help="The audit log's origin that every writer must name.")] = None,
+    origin: Annotated[str | None, typer.Option(help="Of a journal: the audit log that every writer must name.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="Of a log: its verifier key; twice while a key is rotated.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Of a log: write what can be derived from the rest.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
-    """Check every frame, record, sequence, signature and root of a JOURNAL.
+    """Check every byte of a journal or of a log: frames, entries, tiles, records, sequences, signatures, roots.
 
-    Exit 0 if all of it is as it was written, 1 if not. A tail that was never acknowledged is reported and is no damage.
+    Exit 0 if all of it is as it was written, 1 if not, 3 if it is and no key was given for a log. A journal's tail that
+    was never acknowledged is reported and is no damage. Nothing is changed without --repair, and then only what the
+    root of the log confirms: a tile from its entries, one byte that a hash proves.
     """
-    writers = find_writers(journal)
+    if is_log_folder(folder):
+        keys = [VerifierKey.parse(text) for text in key or ()]
+        raise typer.Exit(check_log_folder(folder, keys, repair=repair, as_json=as_json))
+    writers = find_writers(folder)
     with progress_over(writers) as step:
         inspections = [(writer, inspect_folder(writer, origin, step)) for writer in writers]
     holds = not any(inspection.faults for _, inspection in inspections)

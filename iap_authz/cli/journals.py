@@ -4,7 +4,7 @@
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import typer
@@ -73,13 +73,17 @@ class Step:
             self._progress.advance(self._task, byte_count)
 
 
+def progress_over(writers: list[Path]) -> AbstractContextManager[Step]:
+    """A progress bar over the bytes of `writers`."""
+    return progress_of(sum(path.stat().st_size for writer in writers for path in segment_files(writer)))
+
+
 @contextmanager
-def progress_over(writers: list[Path]) -> Iterator[Step]:
-    """A progress bar over the bytes of `writers`, on standard error, if that is a terminal."""
-    total = sum(path.stat().st_size for writer in writers for path in segment_files(writer))
+def progress_of(total_bytes: int) -> Iterator[Step]:
+    """A progress bar over so many bytes, on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
-        yield Step(None, total)
+        yield Step(None, total_bytes)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Step(progress, total)
+        yield Step(progress, total_bytes)

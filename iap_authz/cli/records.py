@@ -1,28 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`iap-authz records`: read the records of a journal, each verified before it is shown."""
+"""`iap-authz records`: read the records of a journal or of the audit log, each verified before it is shown.
+
+What came out of the log was proven to be in its tree, and the output says up to which size. That a search or a tail
+left nothing out is proven by nobody, and the output says that too; `list` and `completeness` read every leaf instead.
+"""
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf import json_format
-from rich.console import Console
-from rich.table import Table
 
-from iap_authz._pb.iap.audit.v1 import record_pb2
+from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.cli import search_options as filters
+from iap_authz.cli.all_leaves import read_all
 from iap_authz.cli.journals import find_writers, inspect_folder, read_leaf
-from iap_authz.errors import shown
-from iap_authz.model.reason import Reason, Verdict, code_of
+from iap_authz.cli.log_options import (
+    Address,
+    AsJson,
+    Journal,
+    Kept,
+    Key,
+    LogOptions,
+    Which,
+    ask,
+    fetch_evidence,
+    log_options,
+    open_log,
+    parse_which,
+    parse_writer,
+)
+from iap_authz.cli.record_lines import Shown, members, show_line, show_table, shown_leaf
+from iap_authz.errors import Malformed, shown
+from iap_authz.records.completeness import NOT_PROVABLE, Completeness, CompletenessReport, Tail
+from iap_authz.records.evidence import EvidenceReport, check_evidence
 from iap_authz.records.findings import Inspection, NoSuchRecord
-from iap_authz.records.record import audit_id, parse_record, time_of
+from iap_authz.records.record import audit_id
+from iap_authz.tlog.hashing import LeafIndex, leaf_hash
 
 app = typer.Typer(no_args_is_help=True)
 
-Journal = Annotated[Path, typer.Option("--journal", "-j", help="A journal, or one writer's folder in it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+NOT_PROVEN = "that nothing is missing from this answer is not proven"
+"""Rule O1 of search answers."""
+
+DOES_NOT_HOLD = 1
 
 
 @app.callback()
@@ -32,65 +57,301 @@ def _records() -> None:
 
 @app.command("list")
 def list_records(
-    journal: Journal,
+    journal: Journal = None,
     *,
+    log: Address = None,
+    key: Key = None,
+    checkpoint: Kept = None,
     body: Annotated[str | None, typer.Option(help="Only records with this body, such as decision.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every verified record of a journal, oldest writer first."""
-    damaged = False
-    table = Table("time", "sequence", "body", "verdict", "reason", "rule", "audit id")
-    for writer in find_writers(journal):
-        inspection = inspect_folder(writer)
-        damaged = damaged or bool(inspection.faults)
-        for leaf, record in _leaves(writer, inspection):
-            if body is not None and record.WhichOneof("body") != body:
-                continue
-            if as_json:
-                typer.echo(json.dumps(_as_json(leaf, record)))
-            else:
-                table.add_row(*_row(leaf, record))
-    if not as_json:
-        Console().print(table)
-    if damaged:
+    """List every record of a journal, oldest writer first; or of the log, proven to be all there are."""
+    if journal is None:
+        _list_log(log_options(log, key, checkpoint=checkpoint), body, as_json=as_json)
+        return
+    inspections = [(writer, inspect_folder(writer)) for writer in find_writers(journal)]
+    found = (one for writer, inspection in inspections for one in _leaves(writer, inspection))
+    _show((one for one in found if _has_body(one, body)), as_json=as_json, with_index=False)
+    if any(inspection.faults for _, inspection in inspections):
         sys.stderr.write(f"iap-authz: {journal} is damaged: run `iap-authz fsck {journal}`\n")
-        raise typer.Exit(1)
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+def _list_log(options: LogOptions, body: str | None, *, as_json: bool) -> None:
+    found = []
+
+    def take(index: LeafIndex, leaf: bytes) -> None:
+        one = shown_leaf(leaf, index)
+        if not _has_body(one, body):
+            return
+        if as_json:
+            show_line(one, as_json=True)
+        else:
+            found.append(one)
+
+    checkpoint = ask(read_all(options, take))
+    if not as_json:
+        show_table(found, with_index=True)
+    typer.echo(f"proven: all {checkpoint.size} leaves of {checkpoint.origin} were read", err=True)
 
 
 @app.command("show")
 def show(
-    audit: Annotated[str, typer.Argument(metavar="AUDIT_ID", help="64 hex digits, as in x-iap-audit-id.")],
-    journal: Journal,
+    which: Annotated[
+        str, typer.Argument(metavar="AUDIT_ID|INDEX|WRITER:SEQUENCE", help="From a journal: not by INDEX.")
+    ],
+    journal: Journal = None,
+    *,
+    log: Address = None,
+    key: Key = None,
+    checkpoint: Kept = None,
+    leaf: Annotated[
+        Path | None, typer.Option("--leaf", metavar="FILE", help="Also write the record's bytes, as they are hashed.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="On one line.")] = False,
 ) -> None:
-    """Show one record whole, as JSON."""
-    for writer in find_writers(journal):
-        for leaf, record in _leaves(writer, inspect_folder(writer)):
-            if audit_id(leaf) == audit:
-                typer.echo(json.dumps(_as_json(leaf, record), indent=2))
-                return
-    raise NoSuchRecord(f"got audit id {shown(audit)}, which no verified record of {journal} has")
+    """Show one record whole, as JSON; from the log, with what proves it."""
+    wanted, proven = parse_which(which), dict[str, object]()
+    if journal is None:
+        options = log_options(log, key, checkpoint=checkpoint)
+        evidence = ask(fetch_evidence(options, wanted))
+        found = shown_leaf(evidence.record, evidence.index)
+        proven = {"proven": _proven(check_evidence(evidence, log=options.verifier))}
+    else:
+        found = _find_in_journal(wanted, journal)
+    if leaf is not None:
+        leaf.write_bytes(found.leaf)
+    typer.echo(json.dumps({**members(found), **proven}, indent=None if as_json else 2))
 
 
-def _leaves(writer: Path, inspection: Inspection) -> Iterator[tuple[bytes, record_pb2.Record]]:
-    for position in range(len(inspection.places)):
-        leaf = read_leaf(writer, inspection, position)
-        yield leaf, parse_record(leaf)
-
-
-def _row(leaf: bytes, record: record_pb2.Record) -> tuple[str, ...]:
-    decision = record.decision
-    decided = record.WhichOneof("body") == "decision"
-    return (
-        time_of(record).isoformat(timespec="milliseconds"),
-        str(record.sequence),
-        record.WhichOneof("body") or "unknown",
-        code_of(Verdict, decision.verdict) if decided else "",
-        code_of(Reason, decision.reason) if decided else "",
-        decision.rule,
-        audit_id(leaf),
+@app.command("search")
+def search(  # noqa: PLR0913 -- one parameter an option; they become one value at once
+    *,
+    log: Address = None,
+    key: Key = None,
+    checkpoint: Kept = None,
+    verdict: filters.Verdicts = None,
+    reason: filters.Reasons = None,
+    rule: filters.Rule = None,
+    route: filters.Route = None,
+    country: filters.Country = None,
+    begin: filters.From = None,
+    end: filters.To = None,
+    writer: filters.Writer = None,
+    policy: filters.Policy = None,
+    body: filters.Bodies = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Records at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Search the log by clear fields. Each record is proven to be in the log; that none is missing is not."""
+    request = filters.search_request(
+        verdicts=verdict,
+        reasons=reason,
+        rule=rule,
+        route=route,
+        country=country,
+        begin=begin,
+        end=end,
+        writer=writer,
+        policy=policy,
+        bodies=body,
     )
+    request.newest_first = newest
+    found = ask(_search(log_options(log, key, checkpoint=checkpoint), request, limit=limit))
+    if as_json:
+        typer.echo(json.dumps(found.members()))
+        return
+    show_table(found.records, with_index=True)
+    typer.echo(found.in_words(), err=True)
 
 
-def _as_json(leaf: bytes, record: record_pb2.Record) -> dict[str, object]:
-    fields = json_format.MessageToDict(record, preserving_proto_field_name=True)
-    return {"audit_id": audit_id(leaf), **fields}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What a search came to: records in the tree of `tree_size`, found in an index over `indexed_size` leaves."""
+
+    records: list[Shown]
+    tree_size: int
+    indexed_size: int
+    more: bool
+
+    def members(self) -> dict[str, object]:
+        return {
+            "tree_size": self.tree_size,
+            "indexed_size": self.indexed_size,
+            "more": self.more,
+            "completeness": NOT_PROVEN,
+            "records": [members(one) for one in self.records],
+        }
+
+    def in_words(self) -> str:
+        more = "; there are more: --limit" if self.more else ""
+        return (
+            f"proven: each of the {len(self.records)} records is in the log's tree of {self.tree_size} leaves{more}\n"
+            f"{NOT_PROVEN}; the log says that it searched its first {self.indexed_size} leaves"
+        )
+
+
+async def _search(options: LogOptions, request: log_pb2.SearchRecordsRequest, *, limit: int) -> _Found:
+    """Page after page, until there are `limit` records or the log says that there are no more."""
+    records, token = list[Shown](), ""
+    async with open_log(options) as client:
+        await client.checkpoint()
+        while True:
+            request.page_size, request.page_token = min(limit - len(records), filters.PAGE_MAX), token
+            page = await client.search(request)
+            records += (shown_leaf(one.entry.record, one.entry.index) for one in page.records)
+            if len(records) >= limit or not page.next_page_token:
+                return _Found(
+                    records=records[:limit],
+                    tree_size=client.view.last.checkpoint.size,
+                    indexed_size=page.indexed_size,
+                    more=bool(page.next_page_token) or len(records) > limit,
+                )
+            if not page.records or page.next_page_token == token:
+                raise Malformed("got a page without records, or the same page again, want the next one")
+            token = page.next_page_token
+
+
+@app.command("tail")
+def tail(  # noqa: PLR0913 -- as above
+    *,
+    log: Address = None,
+    key: Key = None,
+    checkpoint: Kept = None,
+    verdict: filters.Verdicts = None,
+    reason: filters.Reasons = None,
+    rule: filters.Rule = None,
+    route: filters.Route = None,
+    country: filters.Country = None,
+    writer: filters.Writer = None,
+    policy: filters.Policy = None,
+    body: filters.Bodies = None,
+    after: Annotated[int | None, typer.Option(min=0, help="Begin after this index; without: with what is new.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show records as they come into the log, until Ctrl-C; each is proven to be in it before it is shown."""
+    request = filters.search_request(
+        verdicts=verdict,
+        reasons=reason,
+        rule=rule,
+        route=route,
+        country=country,
+        writer=writer,
+        policy=policy,
+        bodies=body,
+    )
+    options = log_options(log, key, checkpoint=checkpoint)
+    with suppress(KeyboardInterrupt):
+        ask(_follow(options, request, after=after, as_json=as_json))
+
+
+async def _follow(
+    options: LogOptions, request: log_pb2.SearchRecordsRequest, *, after: int | None, as_json: bool
+) -> None:
+    async with open_log(options) as client:
+        size = (await client.checkpoint()).checkpoint.size
+        typer.echo(f"from the log's tree of {size} leaves on; {NOT_PROVEN}", err=True)
+        begin = max(size - 1, 0) if after is None else after
+        async for entry in client.tail(log_pb2.TailRecordsRequest(filter=request, after_index=begin)):
+            show_line(shown_leaf(entry.record, entry.index), as_json=as_json)
+
+
+@app.command("completeness")
+def completeness(
+    writer: Annotated[str, typer.Option(help="Id of the writer, 64 hex digits.")],
+    *,
+    log: Address = None,
+    key: Key = None,
+    checkpoint: Kept = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove from every leaf of the log that it has all records of a writer, up to the writer's largest checkpoint.
+
+    Exit 0 if it has, 1 if not: then each gap, double and false leaf is named. What no log can prove is said as well.
+    """
+    options = log_options(log, key, checkpoint=checkpoint)
+    collected = Completeness(options.verifier.name, parse_writer(writer))
+    ask(read_all(options, lambda index, leaf: collected.add(index, leaf, leaf_hash(leaf))))
+    report = collected.finish()
+    if as_json:
+        typer.echo(json.dumps(_report_as_json(report)))
+    else:
+        typer.echo("\n".join(_report_in_words(report)))
+    raise typer.Exit(0 if report.holds else DOES_NOT_HOLD)
+
+
+def _report_in_words(report: CompletenessReport) -> Iterator[str]:
+    yield f"writer        {report.writer.hex()}"
+    claim = f"records [0, {report.size}) occur exactly once, in order"
+    if report.holds:
+        yield f"proven        {claim}, in the {report.log_size} leaves of the log"
+        yield f"              {report.size} is the largest checkpoint of this writer in them"
+    else:
+        yield f"not proven    that {claim}"
+        yield from (f"leaf {fault.index:<8} {fault.message}" for fault in report.faults)
+    if report.retired_index is not None:
+        yield f"retired       at leaf {report.retired_index}"
+    yield f"end           {_TAILS[report.tail]}"
+    yield f"not provable  {'; '.join(NOT_PROVABLE)}"
+
+
+_TAILS = {
+    Tail.STOPPED: "the writer ended with WriterStopped",
+    Tail.SUCCEEDED: "the writer's successor names this checkpoint as its last",
+    Tail.UNKNOWN: "tail unknown: no WriterStopped and no linked successor, it still runs or has died",
+}
+
+
+def _report_as_json(report: CompletenessReport) -> dict[str, object]:
+    return {
+        "holds": report.holds,
+        "writer": report.writer.hex(),
+        "records": report.size,
+        "log_size": report.log_size,
+        "registered_index": report.registered_index,
+        "retired_index": report.retired_index,
+        "tail": report.tail.value,
+        "successor": None if report.successor is None else report.successor.hex(),
+        "faults": [{"index": fault.index, "message": fault.message} for fault in report.faults],
+        "writer_checkpoint": report.note.decode(),
+        "not_provable": list(NOT_PROVABLE),
+    }
+
+
+def _show(records: Iterable[Shown], *, as_json: bool, with_index: bool) -> None:
+    if not as_json:
+        show_table(records, with_index=with_index)
+        return
+    for one in records:
+        show_line(one, as_json=True)
+
+
+def _has_body(one: Shown, body: str | None) -> bool:
+    return body is None or one.record.WhichOneof("body") == body
+
+
+def _proven(report: EvidenceReport) -> dict[str, object]:
+    """What the evidence showed of a record of the log."""
+    logged = report.logged
+    return {
+        "made_by": report.made_by.hex(),
+        "by_log": report.by_log,
+        "workload": None if report.registered is None else report.registered.workload,
+        "enrolled_by": None if report.registered is None else report.registered.enrolled_by,
+        "log_origin": report.log_origin,
+        "tree_size": None if logged is None else logged.size,
+    }
+
+
+def _find_in_journal(which: Which, journal: Path) -> Shown:
+    for writer in find_writers(journal):
+        for one in _leaves(writer, inspect_folder(writer)):
+            if which in (audit_id(one.leaf), (one.record.writer, one.record.sequence)):
+                return one
+    raise NoSuchRecord(f"got {shown(which)}, which no verified record of {journal} has")
+
+
+def _leaves(writer: Path, inspection: Inspection) -> Iterator[Shown]:
+    for position in range(len(inspection.places)):
+        yield shown_leaf(read_leaf(writer, inspection, position))

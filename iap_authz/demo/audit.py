@@ -5,17 +5,18 @@ Invariant: nothing is taken from the running sidecar. What is shown comes from t
 gets it who was handed the folder.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
+from iap_authz.demo.disk import flip_bit
 from iap_authz.demo.files import LOG_ORIGIN
 from iap_authz.errors import NotProven
 from iap_authz.model.ids import AuditId
 from iap_authz.records.evidence import check_evidence, parse_evidence, prove_record, render_evidence
 from iap_authz.records.findings import Finding, Inspection, Kind, Place
+from iap_authz.records.group import State, Step, read_step
 from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.record import parse_record
 
@@ -41,6 +42,16 @@ class Trail:
             AuditId(leaf_hash.hex()): parse_record(self.read(place))
             for leaf_hash, place in zip(self.inspection.hashes, self.inspection.places, strict=True)
         }
+
+    def notes(self) -> Mapping[int, bytes]:
+        """The writer's own checkpoints by size: one at the end of each group commit."""
+        state, found = State(), {}
+        for name, content in self.segments.items():
+            at = 0
+            while isinstance(step := read_step(content, at, name=name, state=state), Step):
+                at, state = step.end, step.state
+                found[int(state.tree.end)] = state.checkpoint
+        return found
 
 
 def load_trails(journal: Path) -> list[Trail]:
@@ -87,14 +98,11 @@ def flip_copy(trail: Trail, audit_id: AuditId, folder: Path) -> Flip:
     """Copy the writer's journal to `folder`, change one byte in the middle of a record, and inspect the copy."""
     place = trail.inspection.places[trail.inspection.sequence_of(audit_id) - trail.inspection.first]
     writer = folder / trail.folder.name
-    shutil.copytree(trail.folder, writer)
-    path, offset = writer / place.segment, place.offset + place.length // 2
-    with path.open("r+b") as file:
-        file.seek(offset)
-        was = file.read(1)[0]
-        became = was ^ 0x01
-        file.seek(offset)
-        file.write(bytes((became,)))
+    writer.mkdir(parents=True)
+    for name, content in trail.segments.items():  # as they were read: the sidecar goes on writing
+        writer.joinpath(name).write_bytes(content)
+    offset = place.offset + place.length // 2
+    was, became = flip_bit(writer / place.segment, offset)
     return Flip(
         folder=folder,
         segment=place.segment,

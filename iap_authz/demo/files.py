@@ -9,6 +9,7 @@ HOST = "intranet.example.com"
 ISSUER = "https://login.example.com/"
 SECOND_ISSUER = "https://partners.example.com/"
 LOG_ORIGIN = "demo.example.com/audit"
+ENROLMENT_TOKEN_FILE = "enrolment.token"  # noqa: S105 -- the name of a file, not what it holds
 
 POLICY = f"""\
 # SPDX-License-Identifier: Apache-2.0
@@ -93,8 +94,41 @@ def render_inventory(devices: Iterable[DeviceEntry], now: datetime) -> str:
     return "\n".join([*lines, ""])
 
 
-def render_sidecar(*, listen: str, journal_bound: str) -> str:
-    """`sidecar.yaml`; the other files lie beside it."""
+def render_log(*, listen: str, directory: str) -> str:
+    """`log.yaml`; key and enrolment file lie beside it."""
+    return f"""\
+# SPDX-License-Identifier: Apache-2.0
+kind: Log
+origin: {LOG_ORIGIN}
+key_file: log.key
+directory: {directory}
+listen: {listen}
+enrolment_file: enrolment.yaml
+publish_interval: 200ms
+"""
+
+
+def render_enrolment(token_sha256: str) -> str:
+    """`enrolment.yaml`: the one token that the log gives out, by its hash."""
+    return f"""\
+# SPDX-License-Identifier: Apache-2.0
+tokens:
+- {{name: demo, sha256: {token_sha256}}}
+"""
+
+
+def render_shipping(*, address: str, verifier_key: str) -> str:
+    """The section of `sidecar.yaml` that names the audit log."""
+    return f"""\
+log:
+  address: {address}
+  verifier_key: "{verifier_key}"
+  enrolment_token_file: {ENROLMENT_TOKEN_FILE}
+"""
+
+
+def render_sidecar(*, listen: str, journal_bound: str, shipping: str = "") -> str:
+    """`sidecar.yaml`; the other files lie beside it. `shipping` is the section `log`, or nothing."""
     return f"""\
 # SPDX-License-Identifier: Apache-2.0
 kind: Sidecar
@@ -121,4 +155,4 @@ identity:
     claims: [team]
 device: {{inventory_file: inventory.yaml}}
 location: {{client_address: envoy, networks_file: networks.yaml, geography_file: places.mmdb}}
-"""
+{shipping}"""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Live`: application, sidecar and Envoy, running; and one way to ask through all of them.
 
-    client --PROXY, TLS--> Envoy --gRPC check--> sidecar (a process, started like a user would)
-                             |
+    client --PROXY, TLS--> Envoy --gRPC check--> sidecar --gRPC--> audit log (processes, started like a user would;
+                             |                                     the log only in `go_live_logged`)
                              +--HTTP--> application (threads of this process)
 
 Invariant: what `ask` returns belongs to that request alone: one at a time, everything the application was sent in
-between, and the answer. All of it ends with `go_live`'s block.
+between, and the answer. All of it ends with the block of `go_live` or `go_live_logged`.
 """
 
 import http.client
@@ -15,8 +15,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -28,6 +28,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from iap_authz.demo.cases import Case
 from iap_authz.demo.client import Client, Reply, render_request
 from iap_authz.demo.files import HOST
+from iap_authz.demo.log_world import LogPlace, Logs, make_logs
 from iap_authz.demo.processes import Running, running
 from iap_authz.demo.upstream import Received, Upstream
 from iap_authz.demo.world import ADDRESSES, World, make_world
@@ -55,14 +56,35 @@ class Seen:
 
 
 class Live:
-    """The running parts. `sidecar` may be stopped and started again by whoever wants to see what happens."""
+    """The running parts. `sidecar` and `log` may be ended and started again by whoever wants to see what happens."""
 
-    def __init__(self, world: World, upstream: Upstream) -> None:
+    def __init__(self, world: World, upstream: Upstream, *, stack: ExitStack) -> None:
         self.world = world
         self.upstream = upstream
+        self._stack = stack
+        self.log: Running | None = None
         self.sidecar: Running | None = None
         self.envoy: Running | None = None
         self.client: Client | None = None
+
+    @property
+    def logs(self) -> Logs:
+        """The audit logs of a world that has them."""
+        if self.world.logs is None:
+            raise RuntimeError("this world has no audit log")
+        return self.world.logs
+
+    def start(self, part: AbstractContextManager[Running]) -> Running:
+        """Start a part that ends with all others, if nobody ends it before."""
+        return self._stack.enter_context(part)
+
+    @contextmanager
+    def run_log(self, place: LogPlace) -> Iterator[Running]:
+        """Start an audit log, wait until it serves, and end it with the block."""
+        command = [sys.executable, "-m", "iap_authz", "serve", "log", "--config", str(place.config)]
+        output = self.world.folder / "logs" / f"{place.name}.jsonl"
+        with running("the log", command, output=output, is_ready=lambda _: _serves(place.socket)) as self.log:
+            yield self.log
 
     @contextmanager
     def run_sidecar(self) -> Iterator[Running]:
@@ -99,14 +121,7 @@ class Live:
 
     def serves(self) -> bool:
         """Whether the sidecar answers that it serves."""
-        with grpc.insecure_channel(f"unix:{self.world.sidecar_socket}") as channel:
-            try:
-                response = health_pb2_grpc.HealthStub(channel).Check(
-                    health_pb2.HealthCheckRequest(), timeout=LOOK_SECONDS
-                )
-            except grpc.RpcError:
-                return False
-        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+        return _serves(self.world.sidecar_socket)
 
     def read_admin(self, target: str) -> tuple[int, bytes]:
         """Status and body of a GET of Envoy's admin interface. Raises OSError."""
@@ -145,21 +160,52 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def _serves(unix_socket: Path) -> bool:
+    """Whether the gRPC server at a socket answers that it serves."""
+    with grpc.insecure_channel(f"unix:{unix_socket}") as channel:
+        try:
+            response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=LOOK_SECONDS)
+        except grpc.RpcError:
+            return False
+    return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
 @contextmanager
 def go_live(folder: Path, *, envoy: Path, journal_bound: str = "1GiB") -> Iterator[Live]:
-    """Make a world in `folder`, start everything, and end everything with the block.
+    """Make a world without an audit log in `folder`, start everything, and end everything with the block.
 
     Raises OSError, Unavailable or Invalid. `folder` stays, for whoever made it.
     """
+
+    def make(sockets: Path, upstream_port: int) -> World:
+        return make_world(folder, sockets, upstream_port=upstream_port, journal_bound=journal_bound)
+
+    with _prepare(make) as live:
+        live.start(live.run_sidecar())
+        live.start(live.run_envoy(envoy))
+        yield live
+
+
+@contextmanager
+def go_live_logged(folder: Path, *, envoy: Path) -> Iterator[Live]:
+    """The same with an audit log, which starts before the sidecar that ships to it."""
+    with _prepare(
+        lambda sockets, port: make_world(folder, sockets, upstream_port=port, logs=make_logs(folder, sockets))
+    ) as live:
+        live.start(live.run_log(live.logs.honest))
+        live.start(live.run_sidecar())
+        live.start(live.run_envoy(envoy))
+        yield live
+
+
+@contextmanager
+def _prepare(make: Callable[[Path, int], World]) -> Iterator[Live]:
+    """Sockets and application, and the world that `make` makes for them; nothing else runs yet."""
     with ExitStack() as stack:
         sockets = Path(tempfile.mkdtemp(prefix="iap-demo-"))
         stack.callback(shutil.rmtree, sockets, ignore_errors=True)
         upstream = stack.enter_context(Upstream())
-        world = make_world(folder, sockets, upstream_port=upstream.port, journal_bound=journal_bound)
-        live = Live(world, upstream)
-        stack.enter_context(live.run_sidecar())
-        stack.enter_context(live.run_envoy(envoy))
-        yield live
+        yield Live(make(sockets, upstream.port), upstream, stack=stack)
 
 
 def find_envoy() -> Path:

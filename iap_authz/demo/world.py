@@ -9,12 +9,12 @@
       tls/     ca.crt  server.crt  server.key  <device>.pem
       tokens/  <who>.jwt                                       good and forged ones
       journal/ logs/
+      log.yaml ...                                             an audit log (log_world.py), where there is one
 
 Invariant: private keys of providers and of the authority never touch the disk; what does is in the folder and goes
 with it. Sockets live in a short folder of their own, because their paths are limited to 107 bytes.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from pathlib import Path
 from iap_authz.bootstrap.render import render_bootstrap
 from iap_authz.bootstrap.settings import EdgeSettings, HostSettings, TlsSettings
 from iap_authz.demo.credentials import Authority, TokenKey, render_confused_token, render_jwks, render_token
+from iap_authz.demo.disk import write_private
 from iap_authz.demo.files import (
     HOST,
     ISSUER,
@@ -32,9 +33,11 @@ from iap_authz.demo.files import (
     SECOND_ISSUER,
     DeviceEntry,
     render_inventory,
+    render_shipping,
     render_sidecar,
 )
 from iap_authz.demo.geography import Place, write_demo_database
+from iap_authz.demo.log_world import Logs
 
 TOKEN_SECONDS = 8 * 3600
 """How long a good token lasts: a working day, for who leaves the demonstration up."""
@@ -71,6 +74,7 @@ class World:
     folder: Path
     sockets: Path
     tokens: Mapping[str, str]
+    logs: Logs | None
 
     @property
     def sidecar_socket(self) -> Path:
@@ -97,31 +101,36 @@ class World:
         return self.folder / "tls" / f"{device}.pem"
 
 
-def make_world(folder: Path, sockets: Path, *, upstream_port: int, journal_bound: str = "1GiB") -> World:
-    """Make everything in `folder`, which is there and empty. Raises OSError."""
+def make_world(
+    folder: Path, sockets: Path, *, upstream_port: int, journal_bound: str = "1GiB", logs: Logs | None = None
+) -> World:
+    """Make everything in `folder`, which is there and holds at most `logs`. Raises OSError.
+
+    The sidecar ships to the honest one of `logs`; without them it keeps its journal to itself.
+    """
     for path in (folder / "tls", folder / "tokens", folder / "logs"):
         path.mkdir(mode=0o700)
-    world = World(folder=folder, sockets=sockets, tokens=_make_tokens(folder))
+    world = World(folder=folder, sockets=sockets, tokens=_make_tokens(folder), logs=logs)
     _make_certificates(world)
     write_demo_database(folder / "places.mmdb", PLACES)
-    _write(folder / "policy.yaml", POLICY)
-    _write(folder / "networks.yaml", NETWORKS)
-    _write(folder / "sidecar.yaml", render_sidecar(listen=f"unix:{world.sidecar_socket}", journal_bound=journal_bound))
-    _write(folder / "envoy.yaml", render_bootstrap(_edge_settings(world, upstream_port), "edge"))
+    write_private(folder / "policy.yaml", POLICY)
+    write_private(folder / "networks.yaml", NETWORKS)
+    sidecar = render_sidecar(
+        listen=f"unix:{world.sidecar_socket}",
+        journal_bound=journal_bound,
+        shipping=render_shipping(address=logs.honest.address, verifier_key=logs.honest.verifier.render())
+        if logs is not None
+        else "",
+    )
+    write_private(folder / "sidecar.yaml", sidecar)
+    write_private(folder / "envoy.yaml", render_bootstrap(_edge_settings(world, upstream_port), "edge"))
     return world
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """A file that nobody else may read, from its first byte on."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def _make_tokens(folder: Path) -> Mapping[str, str]:
     staff, attacker, partners = TokenKey.new_ec("staff-1"), TokenKey.new_ec("staff-1"), TokenKey.new_rsa("partners-1")
-    _write(folder / "jwks.json", render_jwks(staff))
-    _write(folder / "jwks-partners.json", render_jwks(partners))
+    write_private(folder / "jwks.json", render_jwks(staff))
+    write_private(folder / "jwks-partners.json", render_jwks(partners))
     alice = _claims("alice", groups=["eng"], team="platform")
     carol = _claims("carol", groups=["eng", "admin"], team="operations")
     partner = {**_claims("paula", groups=["eng"], team="partners"), "iss": SECOND_ISSUER}
@@ -138,7 +147,7 @@ def _make_tokens(folder: Path) -> Mapping[str, str]:
         "forged-algorithm": render_confused_token({**partner, "groups": ["eng", "admin"]}, partners),
     }
     for name, token in tokens.items():
-        _write(folder / "tokens" / f"{name}.jwt", token)
+        write_private(folder / "tokens" / f"{name}.jwt", token)
     return tokens
 
 
@@ -159,17 +168,17 @@ def _claims(subject: str, *, groups: list[str], team: str) -> dict[str, object]:
 def _make_certificates(world: World) -> None:
     authority = Authority("demo authority")
     server = authority.certify_server(HOST)
-    _write(world.authority_file, authority.certificate_pem)
-    _write(world.folder / "tls" / "server.crt", server.certificate_pem)
-    _write(world.folder / "tls" / "server.key", server.key_pem)
+    write_private(world.authority_file, authority.certificate_pem)
+    write_private(world.folder / "tls" / "server.crt", server.certificate_pem)
+    write_private(world.folder / "tls" / "server.key", server.key_pem)
     entries = []
     for name, device in DEVICES.items():
         certified = authority.certify_device(name)
-        _write(world.device_file(name), certified.certificate_pem + certified.key_pem)
+        write_private(world.device_file(name), certified.certificate_pem + certified.key_pem)
         entries.append(
             DeviceEntry(name=name, certificate_sha256=certified.sha256, managed=device.managed, lost=device.lost)
         )
-    _write(world.folder / "inventory.yaml", render_inventory(entries, datetime.now(UTC)))
+    write_private(world.folder / "inventory.yaml", render_inventory(entries, datetime.now(UTC)))
 
 
 def _edge_settings(world: World, upstream_port: int) -> EdgeSettings:

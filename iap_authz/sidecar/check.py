@@ -5,7 +5,8 @@
 
 Every path leaves through `check`: allowed, refused, undecided, malformed, a defect of ours, cancelled. The record
 has its place in the journal before anything waits, so neither a deadline nor a vanished client can take it away. No
-ALLOW is answered before its record is durable; one that becomes durable too late is followed by an Outcome (rule R1).
+ALLOW is answered before its record is durable, and where the route asks for `durability: log`, before a verified
+receipt covers it. One that comes too late is followed by an Outcome (rule R1). Nothing else here waits for the log.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import JournalFull
 from iap_authz.model.decision import Decision, denied, undecided
 from iap_authz.model.ids import AuditId, Sequence, WriterId
-from iap_authz.model.reason import Reason, Verdict
+from iap_authz.model.reason import Durability, Reason, Verdict
 from iap_authz.model.request import Request
 from iap_authz.model.status import http_status
 from iap_authz.policy.evaluate import evaluate
@@ -29,6 +30,7 @@ from iap_authz.records.room import Room
 from iap_authz.records.too_large import keep_what_fits
 from iap_authz.sidecar.own_records import append_own
 from iap_authz.sidecar.refusals import RefusalCounter
+from iap_authz.sidecar.shipping import NoLog, Shipping
 from iap_authz.sidecar.snapshot import Snapshot
 
 _log = logging.getLogger("iap_authz.check")
@@ -45,12 +47,14 @@ class Check:
         clock: Clock,
         refusals: RefusalCounter,
         max_in_flight: int,
+        shipping: Shipping | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._journal = journal
         self._clock = clock
         self._refusals = refusals
         self._max_in_flight = max_in_flight
+        self._shipping = shipping or NoLog()
         self._in_flight = 0
 
     async def check(self, request: Request, deadline: float) -> Answer:
@@ -64,14 +68,14 @@ class Check:
             if self._in_flight > self._max_in_flight:
                 return self._counted(decision)
             facts = snapshot.establish(request, self._clock.now())
-            decision = evaluate(snapshot.policy, facts)
+            decision = undecided(Reason.LOG_UNAVAILABLE, snapshot.policy.digest)
+            if not self._shipping.refuses:
+                decision = evaluate(snapshot.policy, facts)
             appended = self._append(decision, facts, started)
-            await asyncio.wait((appended.durable,), timeout=max(deadline - self._clock.monotonic(), 0.0))
-            if not appended.durable.done() or self._clock.monotonic() > deadline:
-                self._follow(decision, appended, record_pb2.Outcome.ANSWER_WITHHELD, Reason.DEADLINE_EXCEEDED)
-                decision = undecided(Reason.DEADLINE_EXCEEDED, decision.policy_digest)
-            elif appended.durable.exception() is not None:
-                decision = undecided(Reason.JOURNAL_FAILED, decision.policy_digest)
+            problem = await self._wait_kept(decision, appended, deadline=deadline)
+            if problem is not None:
+                self._follow(decision, appended, record_pb2.Outcome.ANSWER_WITHHELD, problem)
+                decision = undecided(problem, decision.policy_digest)
             return Answer(decision=decision, audit_id=appended.audit_id)
         except asyncio.CancelledError:
             self._follow(decision, appended, record_pb2.Outcome.ANSWER_CANCELLED, Reason.CANCELLED)
@@ -94,6 +98,23 @@ class Check:
         """Say that `answer`, an ALLOW, was not given after all."""
         if answer.decision.verdict is Verdict.ALLOW and answer.audit_id:
             self._append_outcome(AuditId(answer.audit_id), record_pb2.Outcome.ANSWER_WITHHELD, Reason.INTERNAL_ERROR)
+
+    async def _wait_kept(self, decision: Decision, appended: Appended, *, deadline: float) -> Reason | None:
+        """Wait until the record is kept as the decision asks. Why it is not, if it is not in time."""
+        await asyncio.wait((appended.durable,), timeout=max(deadline - self._clock.monotonic(), 0.0))
+        if not appended.durable.done() or self._clock.monotonic() > deadline:
+            return Reason.DEADLINE_EXCEEDED
+        if appended.durable.exception() is not None:
+            return Reason.JOURNAL_FAILED
+        if decision.verdict is not Verdict.ALLOW or decision.durability is not Durability.LOG:
+            return None
+        shipped = self._shipping.shipped(appended.sequence)
+        try:
+            await asyncio.wait((shipped,), timeout=max(deadline - self._clock.monotonic(), 0.0))
+            is_in_time = shipped.done() and self._clock.monotonic() <= deadline
+        finally:
+            shipped.cancel()
+        return None if is_in_time else Reason.LOG_UNAVAILABLE
 
     def _append(self, decision: Decision, facts: facts_pb2.Facts, started: float) -> Appended:
         """Queue the record of `decision`. Raises JournalFull where its kind has no room left."""

@@ -5,7 +5,7 @@ What is true at each step:
 
     start    record 0 is WriterStarted, then the policy's bytes and PolicyLoaded; all durable before the first check
     running  the snapshot in force is swapped whole; a new policy's bytes are in the log before its first decision
-    stop     counted refusals and WriterStopped are durable before the process ends
+    stop     counted refusals and WriterStopped are durable, and shipped if there is time, before the process ends
 
 The service owns its background tasks; `run` ends them all when it is cancelled or the journal fails (rule W4).
 """
@@ -13,7 +13,7 @@ The service owns its background tasks; `run` ends them all when it is cancelled 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
@@ -42,11 +42,21 @@ _log = logging.getLogger("iap_authz.sidecar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What a Heartbeat reports. Ages by source name, in seconds."""
+    """What a Heartbeat reports. Ages by source name, in seconds.
+
+    `log_checkpoint` is the note of the last checkpoint of the audit log that was verified; records below
+    `shipped_sequence` have a receipt (rule G3). Without a log: none.
+    """
 
     journal_bytes: int
     journal_bound_bytes: int
     source_ages: Mapping[str, float]
+    log_checkpoint: bytes = b""
+    shipped_sequence: int = 0
+
+
+async def nothing_to_drain() -> None:
+    """What is awaited at the end where there is no audit log."""
 
 
 class Sidecar:
@@ -61,6 +71,7 @@ class Sidecar:
         started: record_pb2.WriterStarted,
         build: Callable[[Snapshot | None], Snapshot],
         measure: Callable[[], Measures],
+        drain: Callable[[], Awaitable[None]] = nothing_to_drain,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -68,6 +79,7 @@ class Sidecar:
         self._started = started
         self._build = build
         self._measure = measure
+        self._drain = drain
         self._snapshot: Snapshot | None = None
         self._is_due = False
 
@@ -114,11 +126,15 @@ class Sidecar:
         )
 
     async def stop(self, cause: str) -> None:
-        """Write what is left to say, then close the journal."""
-        with contextlib.suppress(JournalFull, OSError):
-            self._refusals.flush()
-            self._append(record_pb2.WriterStopped(cause=cause))
-        await self._journal.close()
+        """Write what is left to say, have it shipped as far as there is time, then close the journal."""
+        try:
+            with contextlib.suppress(JournalFull, OSError):
+                self._refusals.flush()
+                body = record_pb2.WriterStopped(cause=cause, log_checkpoint=self._measure().log_checkpoint)
+                await asyncio.shield(self._append(body).durable)
+                await self._drain()
+        finally:
+            await self._journal.close()
 
     async def _every(self, interval_seconds: float, act: Callable[[], None]) -> None:
         while True:
@@ -128,7 +144,10 @@ class Sidecar:
     def _beat(self) -> None:
         measures = self._measure()
         body = record_pb2.Heartbeat(
-            journal_bytes=measures.journal_bytes, journal_bound_bytes=measures.journal_bound_bytes
+            journal_bytes=measures.journal_bytes,
+            journal_bound_bytes=measures.journal_bound_bytes,
+            log_checkpoint=measures.log_checkpoint,
+            shipped_sequence=measures.shipped_sequence,
         )
         for name, age in measures.source_ages.items():
             body.source_age[name].FromNanoseconds(int(age * 1e9))

@@ -46,7 +46,7 @@ from iap_authz.tlog.tiles import (
     render_tile_path,
     width_at,
 )
-from iap_authz.tlog.tree import CompactRange, Growth, grow
+from iap_authz.tlog.tree import CompactRange, Growth, Subtree, grow
 
 STAGE_MAGIC = b"iap-authz/stage/v1\n"
 """What the bytes of a stage start with."""
@@ -68,12 +68,25 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPlan:
-    """What a round does. Bundles come before tiles and low levels before high: no hash is seen before its leaves."""
+    """What a round does. Bundles come before tiles and low levels before high: no hash is seen before its leaves.
 
+    `before` is the tree it built on, `completed` the nodes that became complete, by level (`tree.Growth`).
+    """
+
+    before: CompactRange
     tree: CompactRange
     edge: Edge
     leaf_hashes: tuple[LeafHash, ...]
+    completed: tuple[Sequence[NodeHash], ...]
     full: tuple[Write, ...]
+
+    def read(self, subtrees: Sequence[Subtree]) -> list[NodeHash]:
+        """The roots of subtrees at the old right border or within this round: all that its receipts need."""
+        old = dict(zip(self.before.subtrees(), self.before.hashes, strict=True))
+        size = self.before.end
+        return [
+            old[one] if one in old else self.completed[one.level][one.index - (size >> one.level)] for one in subtrees
+        ]
 
     @property
     def partial(self) -> tuple[Write, ...]:
@@ -98,9 +111,11 @@ def plan(tree: CompactRange, entries: Sequence[bytes], *, edge: Edge) -> BatchPl
     full_bundles, bundle = _plan_bundles(entries, edge=edge)
     full_tiles, tiles = _plan_tiles(growth, edge=edge)
     return BatchPlan(
+        before=tree,
         tree=growth.tree,
         edge=Edge(size=growth.tree.end, tiles=tiles, bundle=bundle),
         leaf_hashes=tuple(hashes),
+        completed=growth.completed,
         full=(*full_bundles, *full_tiles),
     )
 

@@ -77,8 +77,12 @@ def open_checkpoint(note: bytes, verifier: VerifierKey) -> Checkpoint:
     return checkpoint
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> bytes:
-    """The note of `checkpoint`, signed. Only a committed head is ever signed (C1), by the key named like its origin."""
-    if signer.name != checkpoint.origin:
-        raise ValueError(f"got a signer named {shown(signer.name)}, want {shown(checkpoint.origin)}")
-    return render_note(sign_note(render_checkpoint(checkpoint), [signer]))
+def sign_checkpoint(checkpoint: Checkpoint, *signers: NoteSigner) -> bytes:
+    """The note of `checkpoint`, signed by each signer, all named like its origin: two while a key is rotated.
+
+    Only a committed head is ever signed (C1).
+    """
+    for signer in signers:
+        if signer.name != checkpoint.origin:
+            raise ValueError(f"got a signer named {shown(signer.name)}, want {shown(checkpoint.origin)}")
+    return render_note(sign_note(render_checkpoint(checkpoint), signers))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-ASSEMBLY = ("config", "bootstrap", "wiring", "supervise", "demo", "ui", "cli", "__main__")
+ASSEMBLY = ("config", "log_config", "bootstrap", "wiring", "log_wiring", "supervise", "demo", "ui", "cli", "__main__")
 
 CORE = frozenset({"errors", "model", "_pb"})
 BELOW_SERVICES = frozenset({*PURE, "_pb", "ports"})
@@ -38,12 +38,15 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
     "config": frozenset({*PURE, "_pb"}),
+    "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
     "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config"},
+    "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config"},
     "supervise": BELOW_SERVICES | {"config", "wiring"},
     "demo": BELOW_SERVICES | {"client", "bootstrap", "config", "wiring", "supervise"},
     "ui": BELOW_SERVICES | {"client", "config", "wiring"},
-    "cli": BELOW_SERVICES | {"client", "bootstrap", "config", "wiring", "supervise", "demo", "ui"},
+    # Making a key file is a command of its own: nothing else of the assembly is needed for it.
+    "cli": BELOW_SERVICES | {"client", "adapters.keys", *ASSEMBLY} - {"cli", "__main__"},
     "__main__": frozenset({"cli"}),
 }
 """Each part, and the parts it may import besides itself. The package's own `__init__` may be imported by all."""

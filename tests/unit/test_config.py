@@ -8,6 +8,9 @@ import pytest
 
 from iap_authz.config import load_config, parse_config
 from iap_authz.errors import ConfigInvalid
+from iap_authz.tlog.note import VerifierKey
+from tests.fakes.journal import FixedSigner
+from tests.fakes.shipping import Witness
 
 FILE = Path("/etc/iap/sidecar.yaml")
 GOOD = """\
@@ -113,3 +116,74 @@ def test_two_issuers_with_one_name_or_iss() -> None:
 def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="cannot be read: No such file or directory"):
         load_config(tmp_path / "none.yaml")
+
+
+ORIGIN = "audit.example.com/demo"
+KEY = VerifierKey(name=ORIGIN, public_key=FixedSigner("log").public_key).render()
+WITNESS = Witness("w.example/one").key.render()
+LOG = f"""\
+log:
+  address: unix:log.sock
+  verifier_key: {KEY}
+  enrolment_token_file: token
+  witnesses: ["{WITNESS}"]
+  quorum: 1
+"""
+
+
+def test_log_section() -> None:
+    log = parse_config((GOOD + LOG).encode(), FILE).log
+    assert log is not None
+    assert log.address == "unix:/etc/iap/log.sock"
+    assert log.verifier_key.render() == KEY
+    assert log.enrolment_token_file == Path("/etc/iap/token")
+    assert (log.on_log_fault, log.cosign_deadline) == ("continue", timedelta(seconds=60))
+    assert ([witness.render() for witness in log.witnesses], log.quorum) == ([WITNESS], 1)
+
+
+def test_log_section_is_optional_and_so_are_its_witnesses() -> None:
+    assert parse_config(GOOD.encode(), FILE).log is None
+    log = parse_config((GOOD + LOG.partition("  witnesses")[0]).encode(), FILE).log
+    assert log is not None
+    assert (log.witnesses, log.quorum) == ((), 0)
+
+
+@pytest.mark.parametrize("address", ["log.example.com:9000", "127.0.0.1:1", "[::1]:65535"])
+def test_log_address(address: str) -> None:
+    log = parse_config((GOOD + LOG.replace("unix:log.sock", f"'{address}'")).encode(), FILE).log
+    assert log is not None
+    assert log.address == address
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("unix:log.sock", "log.example.com", "log.address: got 'log.example.com', want unix:PATH or HOST:PORT"),
+        ("unix:log.sock", "h:70000", "log.address: got 'h:70000', want unix:PATH or HOST:PORT"),
+        ("unix:log.sock", "h:0", "log.address: got 'h:0', want unix:PATH or HOST:PORT"),
+        ("unix:log.sock", "'dns:///h:1'", "log.address: got 'dns:///h:1', want unix:PATH or HOST:PORT"),
+        (f"verifier_key: {KEY}", "verifier_key: nonsense", "log.verifier_key: got "),
+        (
+            f"verifier_key: {KEY}",
+            f"verifier_key: {VerifierKey(name='other.example/log', public_key=FixedSigner('log').public_key).render()}",
+            "log.verifier_key: got a key of 'other.example/log', want one of 'audit.example.com/demo', the log_origin",
+        ),
+        (f"  verifier_key: {KEY}\n", "", "log.verifier_key: missing"),
+        ("  enrolment_token_file: token\n", "", "log.enrolment_token_file: missing"),
+        ("quorum: 1", "quorum: 2", "log.quorum: got 2, want at most 1: the different witnesses"),
+        ("quorum: 1", "quorum: -1", "log.quorum: got '-1', want a whole number from 0"),
+        (f'["{WITNESS}"]', f'["{KEY}"]', "log.witnesses: got "),
+        ("quorum: 1", "on_log_fault: stop", "log.on_log_fault: got 'stop', want one of continue, refuse"),
+        ("quorum: 1", "cosign_deadline: 0s", "log.cosign_deadline: got '0s', want a duration from 1s to 1d"),
+        ("quorum: 1", "quorumm: 1", "log.quorumm: unknown key"),
+    ],
+)
+def test_faults_of_the_log_section(before: str, after: str, fault: str) -> None:
+    assert before in LOG
+    found = faults(GOOD + LOG.replace(before, after))
+    assert any(f": {fault}" in one for one in found), found
+
+
+def test_a_journal_beside_a_log_has_two_segments() -> None:
+    (fault,) = faults(GOOD.replace("{directory: journal}", "{directory: journal, bound: 1 MiB}") + LOG)
+    assert "journal: got a bound of 1048576 bytes beside a log, want at least 2097152" in fault

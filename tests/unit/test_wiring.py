@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from iap_authz.config import load_config
-from iap_authz.errors import IapError, Malformed, PolicyInvalid, SourceUnavailable
-from iap_authz.wiring import Slots, build_snapshot, load_slots, make_slots
+from iap_authz.errors import ConfigInvalid, IapError, Malformed, PolicyInvalid, SourceUnavailable
+from iap_authz.tlog.note import VerifierKey
+from iap_authz.wiring import Slots, build_snapshot, load_slots, load_token, make_slots
+from tests.fakes.journal import FixedSigner
 from tests.fakes.tokens import jwk, rsa_key
 
 CONFIG = """\
@@ -97,3 +99,29 @@ def test_tokens_are_kept_while_the_issuers_are_the_same(folder: Path) -> None:
     (folder / "jwks.json").write_text(json.dumps({"keys": [jwk(rsa_key("two"), kid="two")]}))
     assert slots.keys["corp"].refresh(1.0)
     assert build_snapshot(config, slots, previous=first).tokens is not first.tokens
+
+
+def test_with_a_log_a_policy_may_ask_for_it(folder: Path) -> None:
+    key = VerifierKey(name="audit.example.com/demo", public_key=FixedSigner("log").public_key).render()
+    log = f"log: {{address: 'unix:log.sock', verifier_key: {key}, enrolment_token_file: token}}\n"
+    (folder / "sidecar.yaml").write_text(CONFIG + log)
+    (folder / "policy.yaml").write_text(POLICY.replace("journal", "log"))
+    assert build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder)).policy.name == "p"
+
+
+def test_token_is_read_without_white_space(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("  let-me-in\n")
+    assert load_token(tmp_path / "token") == "let-me-in"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\xff", b"x" * 1_025])
+def test_token_that_is_none_refuses_to_start_and_is_not_shown(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(ConfigInvalid, match="got no enrolment token") as caught:
+        load_token(tmp_path / "token")
+    assert "lines" not in str(caught.value)
+
+
+def test_missing_token_refuses_to_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot be read"):
+        load_token(tmp_path / "token")

@@ -3,12 +3,14 @@
 
     <directory>/lock                               held with flock by the one process that writes here
     <directory>/<writer id, hex>/                  one for each incarnation
-        <first sequence, 20 digits>.segment
+        <first sequence, 20 digits>.segment        the first ones may be gone: shipped, and trimmed (rule G1)
         next.prepared                              the segment after, preallocated and without a name yet
+        shipped                                    how far the audit log has proven to have it (`shipped`)
 
 The invariant: recovery takes away only what was never acknowledged (rule W3). Each step leaves a journal that the next
 recovery treats alike: cut the last segment at its last valid checkpoint, sync it, remove segments after it, sync the
-directory. A writer without any checkpoint acknowledged nothing and goes as a whole. No dead writer's tree is extended.
+directory. A writer without any checkpoint acknowledged nothing, or was trimmed as a whole: what is left of it goes. No
+dead writer's tree is extended.
 
 Damage before a valid checkpoint is not recovery's to mend: the process refuses to start.
 """
@@ -16,12 +18,14 @@ Damage before a valid checkpoint is not recovery's to mend: the process refuses 
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from iap_authz.adapters.journal.disk import Disk
 from iap_authz.adapters.journal.reading import load_segments, segment_paths, writer_directories
+from iap_authz.adapters.journal.shipped import FRESH_NAME, SHIPPED_NAME
 from iap_authz.errors import ConfigInvalid, Corrupt
 from iap_authz.records.findings import Inspection
 from iap_authz.records.inspect import inspect_writer
@@ -33,10 +37,11 @@ PREPARED_NAME = "next.prepared"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """The writer before, as it stands after recovery."""
+    """A writer before, as it stands after recovery: how many records it has, trimmed ones included."""
 
     predecessor: Predecessor
     last_time: datetime
+    size: int
 
 
 def make_directories(directory: Path, disk: Disk) -> None:
@@ -61,8 +66,13 @@ def lock_directory(directory: Path) -> int:
 
 def recover(directory: Path, disk: Disk) -> Recovered | None:
     """Recover every writer that was here before; returns the one that wrote last. Raises Corrupt for damage."""
+    return next(reversed(recover_all(directory, disk)), None)
+
+
+def recover_all(directory: Path, disk: Disk) -> tuple[Recovered, ...]:
+    """Recover every writer that was here before; the one that wrote last stands last. Raises Corrupt for damage."""
     found = [one for path in writer_directories(directory) if (one := _recover_writer(path, disk)) is not None]
-    return max(found, key=lambda one: one.last_time, default=None)
+    return tuple(sorted(found, key=lambda one: one.last_time))
 
 
 def measure(directory: Path, *, leave_out: frozenset[Path] = frozenset()) -> int:
@@ -89,13 +99,14 @@ def _recover_writer(path: Path, disk: Disk) -> Recovered | None:
     if prepared.exists():
         disk.remove(prepared)
     if inspection.end is None or inspection.writer is None or inspection.last_time is None:
-        _remove_writer(path, disk)
+        remove_writer(path, reversed(segment_paths(path)), disk=disk)
         return None
     name, size_bytes = inspection.end
     _cut(path, name, size_bytes=size_bytes, disk=disk)
     return Recovered(
         predecessor=Predecessor(writer=inspection.writer, checkpoint=inspection.checkpoint),
         last_time=inspection.last_time,
+        size=inspection.size,
     )
 
 
@@ -123,9 +134,18 @@ def _cut(path: Path, name: str, *, size_bytes: int, disk: Disk) -> None:
     disk.sync_directory(path)
 
 
-def _remove_writer(path: Path, disk: Disk) -> None:
-    """A writer that acknowledged nothing. Last segment first: what is left at a crash is still a journal."""
-    for segment in reversed(segment_paths(path)):
+def remove_writer(path: Path, segments: Iterable[Path], *, disk: Disk) -> None:
+    """Remove a writer's directory; `segments` are all of its own, in the order in which they go.
+
+    What is left at a crash is still a journal: where nothing was acknowledged the last goes first, where everything is
+    in the audit log the first. What nobody here has made stays, and the directory with it.
+    """
+    for segment in segments:
         disk.remove(segment)
-    disk.remove_directory(path)
+    disk.sync_directory(path)
+    for name in (SHIPPED_NAME, FRESH_NAME):
+        if (path / name).exists():
+            disk.remove(path / name)
+    if not any(path.iterdir()):
+        disk.remove_directory(path)
     disk.sync_directory(path.parent)

@@ -61,6 +61,10 @@ class Disk:
             raise FileExistsError(f"got a file {target.name}, want none of that name")
         path.rename(target)
 
+    def replace(self, path: Path, target: Path) -> None:
+        """Give a file the name of another, which is no more. Only for what is not immutable."""
+        path.replace(target)
+
     def remove(self, path: Path) -> None:
         """Remove a file."""
         path.unlink()

@@ -29,9 +29,11 @@ from iap_authz.adapters.journal.directory import (
     lock_directory,
     make_directories,
     measure,
-    recover,
+    recover_all,
 )
 from iap_authz.adapters.journal.disk import Disk
+from iap_authz.adapters.journal.growth import Growth
+from iap_authz.adapters.journal.outcomes import settle, tell
 from iap_authz.adapters.journal.segments import SegmentFiles
 from iap_authz.errors import JournalFull
 from iap_authz.model.ids import AuditId, Sequence, WriterId
@@ -53,8 +55,8 @@ from iap_authz.tlog.hashing import LeafHash, leaf_hash
 GROUP_MAX_RECORDS = 256
 """One signature and one fdatasync for at most this many records: more gain nothing measurable."""
 
-GROUP_MAX_BYTES = 8 * MIB
-"""Keeps a group of large records well inside a segment."""
+GROUP_MAX_BYTES = 2 * MIB
+"""A group is never shipped in parts, so it must fit in what one batch may hold (`backlog.BATCH_MAX_BYTES`)."""
 
 HEADER_MAX_BYTES = 4_096
 """A header with 63 hashes and the longest note, rounded up."""
@@ -68,7 +70,7 @@ QUIET_TURNS = 32
 _CHECKPOINT_BYTES = frame_bytes(CHECKPOINT_MAX_BYTES)
 _RECORD_BYTES = frame_bytes(RECORD_MAX_BYTES)
 _GROUPS_BEYOND = 4
-"""Groups that a queue may become beyond one for each 256 records: limits by size, and the one that waits already."""
+"""Groups that a queue may become beyond those of full number or size: uneven cuts, and the one that waits already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ class FileJournal:
         log: WriterLog,
         *,
         lock: int,
-        recovered: Recovered | None,
+        recovered: tuple[Recovered, ...],
         bounds: JournalBounds,
         disk: Disk,
         monotonic: Callable[[], float],
@@ -113,13 +115,12 @@ class FileJournal:
         self._next = Sequence(0)
         self._segments = 0
         self._signed = self._checkpoint = b""
-        self._settled_bytes = 0
-        self._segment_bytes = 0
-        self._free_bytes = 0
+        self._settled_bytes = self._segment_bytes = self._free_bytes = 0
         self._is_prepared = False
         self._disk_full = False
         self._surveyed = monotonic()
-        self._is_surveying = False
+        self._is_surveying = self._is_outdated = False
+        self.growth = Growth()
         self._closing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -145,7 +146,7 @@ class FileJournal:
         make_directories(directory, disk)
         lock = lock_directory(directory)
         try:
-            recovered = recover(directory, disk)
+            recovered = recover_all(directory, disk)
             files = SegmentFiles(directory / log.writer.hex(), segment_bytes=bounds.segment_bytes, disk=disk)
             survey = measure(directory), files.prepare()
             journal = cls(files, log, lock=lock, recovered=recovered, bounds=bounds, disk=disk, monotonic=monotonic)
@@ -168,12 +169,22 @@ class FileJournal:
     @property
     def predecessor(self) -> Predecessor | None:
         """The writer that wrote here last, and its last journaled checkpoint."""
-        return None if self._recovered is None else self._recovered.predecessor
+        return self._recovered[-1].predecessor if self._recovered else None
 
     @property
     def predecessor_time(self) -> datetime | None:
         """When the last journaled record of the writer before was made: no later record may be earlier (rule T1)."""
-        return None if self._recovered is None else self._recovered.last_time
+        return self._recovered[-1].last_time if self._recovered else None
+
+    @property
+    def dead(self) -> tuple[Recovered, ...]:
+        """The writers that were here before, as recovery left them, the one that wrote last at the end."""
+        return self._recovered
+
+    @property
+    def directory(self) -> Path:
+        """Where the writers' directories are."""
+        return self._files.directory.parent
 
     @property
     def checkpoint(self) -> bytes:
@@ -184,6 +195,12 @@ class FileJournal:
     def used_bytes(self) -> int:
         """What counts against the bound: the files of all writers, without preallocated space, and what is queued."""
         return self._settled_bytes + self._segment_bytes + self._queued_bytes
+
+    def remeasure(self) -> None:
+        """Count again what the files take, off the loop: some of them were removed."""
+        self._is_outdated = True
+        if not self._is_surveying and not self._failed.done() and self._closing is None:
+            self._prepare()
 
     def append_nowait(self, build: Callable[[WriterId, Sequence], bytes], *, room: Room) -> Appended:
         """Give the record that `build` makes the next sequence and queue it for the next group commit.
@@ -221,7 +238,7 @@ class FileJournal:
         await self._idle.wait()
         last = self._files.abandon if self._failed.done() else self._files.finish
         finished = self._loop.create_future()
-        self._committer.submit(last, partial(_settle, finished))
+        self._committer.submit(last, partial(settle, finished))
         self._committer.stop()
         try:
             await finished
@@ -240,7 +257,8 @@ class FileJournal:
 
     def _check_room(self, room: Room) -> None:
         """Raise JournalFull unless the largest record fits, with the checkpoints of everything that is queued."""
-        extra = _RECORD_BYTES + (len(self._queue) // GROUP_MAX_RECORDS + _GROUPS_BEYOND) * _CHECKPOINT_BYTES
+        groups = len(self._queue) // GROUP_MAX_RECORDS + self._queued_bytes // GROUP_MAX_BYTES + _GROUPS_BEYOND
+        extra = _RECORD_BYTES + groups * _CHECKPOINT_BYTES
         prepared = self._bounds.segment_bytes - HEADER_MAX_BYTES if self._is_prepared else 0
         allocated = max(self._free_bytes, prepared) - self._queued_bytes
         fill = Fill(used_bytes=self.used_bytes, allocated_bytes=allocated, disk_full=self._disk_full)
@@ -256,7 +274,7 @@ class FileJournal:
             self._prepare()
 
     def _prepare(self) -> None:
-        self._is_surveying, self._surveyed = True, self._monotonic()
+        self._is_surveying, self._surveyed, self._is_outdated = True, self._monotonic(), False
         self._committer.submit(self._measure_and_prepare, partial(self._survey_done, self._segments))
 
     def _measure_and_prepare(self) -> tuple[int, bool]:
@@ -264,14 +282,14 @@ class FileJournal:
         prepared = self._files.prepare()
         current = self._files.current
         leave_out = frozenset() if current is None else frozenset({current})
-        return measure(self._files.directory.parent, leave_out=leave_out), prepared
+        return measure(self.directory, leave_out=leave_out), prepared
 
     def _survey_done(self, segments: int, result: object, failure: BaseException | None) -> None:
         self._is_surveying = False
         if failure is not None:
             self._fail(failure)
-        elif segments != self._segments:
-            # A segment was started behind the survey: what it found prepared is in use now.
+        elif segments != self._segments or self._is_outdated:
+            # A segment was started or removed behind the survey: what it found is not so any more.
             self._prepare()
         elif isinstance(result, tuple):
             self._take_survey(*result)
@@ -356,6 +374,7 @@ class FileJournal:
             return
         done, self._committing = self._committing, []
         self._checkpoint = self._signed
+        self.growth.advance(len(done))
         for waiting in done:
             if not waiting.durable.done():
                 waiting.durable.set_result(None)
@@ -368,31 +387,9 @@ class FileJournal:
 
     def _fail(self, error: BaseException) -> None:
         """After this nothing is written (rule W4). Everyone who waits is told, each with an exception of their own."""
-        _tell(self._failed, error)
+        tell(self._failed, error)
         for waiting in (*self._committing, *self._queue):
-            _tell(waiting.durable, error)
+            tell(waiting.durable, error)
         self._committing = []
         self._queue.clear()
         self._idle.set()
-
-
-def _tell(future: "asyncio.Future[None]", error: BaseException) -> None:
-    """Fail a future. Nobody has to look at its error: those who care await it, and `failed` tells the process."""
-    if not future.done():
-        future.set_exception(_as_os_error(error))
-        future.exception()
-
-
-def _settle(future: "asyncio.Future[None]", _: object, failure: BaseException | None) -> None:
-    if failure is None:
-        future.set_result(None)
-    else:
-        future.set_exception(_as_os_error(failure))
-
-
-def _as_os_error(error: BaseException) -> OSError:
-    """The error for one waiter. What is not an OSError is a defect of ours; it ends the process just the same."""
-    number = error.errno if isinstance(error, OSError) and error.errno is not None else errno.EIO
-    told = OSError(number, f"the journal failed: {type(error).__name__}: {error}")
-    told.__cause__ = error
-    return told

@@ -20,6 +20,7 @@ from iap_authz.records.record import audit_id
 from iap_authz.records.room import Room
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refusals import RefusalCounter
+from iap_authz.sidecar.shipping import NoLog
 from iap_authz.sidecar.snapshot import LocationSettings, Snapshot
 from tests.fakes.checks import check_request
 from tests.fakes.clock import ManualClock
@@ -36,7 +37,33 @@ routes:
 - name: closed
   match: {paths: ["/closed"]}
   deny: [{id: nobody, when: 'request.method == "GET"'}]
+- name: kept
+  match: {paths: ["/kept"]}
+  allow: [{id: anyone, when: 'request.method == "GET"'}]
+  durability: log
+- name: kept-closed
+  match: {paths: ["/kept-closed"]}
+  deny: [{id: nobody, when: 'request.method == "GET"'}]
+  durability: log
 """
+
+
+class HandShipping:
+    """Ships when a test says so, and counts who waits."""
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.futures: dict[int, asyncio.Future[None]] = {}
+
+    def shipped(self, sequence: int) -> "asyncio.Future[None]":
+        assert sequence not in self.futures, "a record is waited for once"
+        self.futures[sequence] = asyncio.get_running_loop().create_future()
+        return self.futures[sequence]
+
+    def ship(self) -> None:
+        for future in self.futures.values():
+            if not future.done():
+                future.set_result(None)
 
 
 class BrokenJournal(MemoryJournal):
@@ -51,6 +78,7 @@ class Bench:
 
     def __init__(self, *, hold: bool = False, broken: bool = False) -> None:
         self.clock = ManualClock(NOW)
+        self.shipping = HandShipping()
         signer = FixedSigner()
         self.journal = BrokenJournal(signer) if broken else MemoryJournal(signer, hold=hold)
         if not broken:
@@ -77,6 +105,7 @@ class Bench:
             clock=self.clock,
             refusals=self.refusals,
             max_in_flight=2,
+            shipping=self.shipping,
         )
 
     def snapshot(self) -> Snapshot:
@@ -315,5 +344,125 @@ def test_withheld_answer_is_said_to_be() -> None:
         bench.check_service.withhold(Answer(decision=answer.decision, audit_id=""))
         assert [r.WhichOneof("body") for r in bench.records] == ["decision", "outcome"]
         assert AuditId(bench.records[1].outcome.decision.hex()) == answer.audit_id
+
+    run(test)
+
+
+# ---- durability: log
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_durability_log_waits_for_the_receipt() -> None:
+    async def test() -> None:
+        bench = Bench(hold=True)
+        waiting = asyncio.create_task(bench.check("/kept"))
+        await turns()
+        assert bench.shipping.futures == {}
+        bench.journal.release()
+        await turns()
+        assert list(bench.shipping.futures) == [1]
+        assert not waiting.done()
+        bench.shipping.ship()
+        answer = await waiting
+        assert (answer.decision.verdict, answer.audit_id) == (Verdict.ALLOW, audit_id(bench.leaves[0]))
+        assert bench.records[0].decision.durability == record_pb2.LOG
+        assert len(bench.records) == 1
+
+    run(test)
+
+
+def test_r1_without_a_receipt_in_time_the_allow_is_withheld_and_said_to_be() -> None:
+    async def test() -> None:
+        bench = Bench()
+        waiting = asyncio.create_task(bench.check("/kept", seconds=0.02))
+        answer = await waiting
+        assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.LOG_UNAVAILABLE)
+        decided, followed = bench.records
+        assert decided.decision.verdict == record_pb2.ALLOW
+        assert (followed.outcome.kind, followed.outcome.reason) == (
+            record_pb2.Outcome.ANSWER_WITHHELD,
+            Reason.LOG_UNAVAILABLE,
+        )
+        assert followed.outcome.decision.hex() == answer.audit_id
+        assert bench.shipping.futures[1].cancelled()
+
+    run(test)
+
+
+def test_a_receipt_that_comes_after_the_deadline_is_no_allow() -> None:
+    async def test() -> None:
+        bench = Bench()
+        waiting = asyncio.create_task(bench.check("/kept", seconds=5.0))
+        await turns()
+        bench.clock.advance(6.0)  # the process was stopped for longer than the deadline
+        bench.shipping.ship()
+        assert (await waiting).decision.reason is Reason.LOG_UNAVAILABLE
+
+    run(test)
+
+
+def test_a_client_that_vanishes_while_the_receipt_is_awaited_leaves_an_outcome() -> None:
+    async def test() -> None:
+        bench = Bench()
+        waiting = asyncio.create_task(bench.check("/kept"))
+        await turns()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await turns()
+        assert bench.records[1].outcome.kind == record_pb2.Outcome.ANSWER_CANCELLED
+        assert bench.shipping.futures[1].cancelled()
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/open", "/closed", "/nothing", "/kept-closed"])
+def test_nothing_but_an_allow_with_durability_log_waits_for_the_log(path: str) -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.check(path)
+        assert bench.shipping.futures == {}
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/open", "/closed", "/kept", "/nothing"])
+def test_while_the_log_is_at_fault_and_that_refuses_nothing_is_decided(path: str) -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.shipping.refuses = True
+        answer = await bench.check(path)
+        assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.LOG_UNAVAILABLE)
+        (record,) = bench.records
+        assert record.decision.reason == Reason.LOG_UNAVAILABLE
+        assert record.decision.policy_digest == bench.snapshot_in_force.policy.digest
+        assert answer.audit_id == audit_id(bench.leaves[0])
+        assert bench.shipping.futures == {}
+        bench.shipping.refuses = False
+        assert (await bench.check("/open")).decision.verdict is Verdict.ALLOW
+
+    run(test)
+
+
+def test_without_a_log_nothing_refuses_and_nothing_is_ever_in_it() -> None:
+    async def test() -> None:
+        bench, no_log = Bench(), NoLog()
+        alone = Check(
+            snapshot=bench.snapshot,
+            journal=bench.journal,
+            clock=bench.clock,
+            refusals=bench.refusals,
+            max_in_flight=2,
+        )
+        answer = await alone.check(asked("/open"), bench.clock.monotonic() + 5)
+        assert answer.decision.verdict is Verdict.ALLOW
+        answer = await alone.check(asked("/kept"), bench.clock.monotonic() + 0.02)
+        assert answer.decision.reason is Reason.LOG_UNAVAILABLE
+        assert not no_log.refuses
+        assert not no_log.shipped(0).done()
 
     run(test)

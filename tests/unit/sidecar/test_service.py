@@ -32,6 +32,8 @@ class Bench:
     def __init__(self, first: Snapshot) -> None:
         signer, clock = FixedSigner(), ManualClock()
         self.next = first
+        self.shipped = 0
+        self.drained: list[tuple[str | None, bool]] = []
         self.journal = MemoryJournal(signer)
         self.refusals = RefusalCounter(self.journal, clock)
         self.sidecar = Sidecar(
@@ -42,8 +44,19 @@ class Bench:
                 ORIGIN, signer.public_key, sign=signer.sign, workload="w", instance="i", version="0"
             ),
             build=lambda _: self.next,
-            measure=lambda: Measures(journal_bytes=1, journal_bound_bytes=2, source_ages={"keys": 1.5}),
+            measure=lambda: Measures(
+                journal_bytes=1,
+                journal_bound_bytes=2,
+                source_ages={"keys": 1.5},
+                log_checkpoint=b"the log's note",
+                shipped_sequence=self.shipped,
+            ),
+            drain=self.drain,
         )
+
+    async def drain(self) -> None:
+        """Notes what the last record is, and whether it is durable, when the shipper is told to hurry."""
+        self.drained.append((self.bodies()[-1], not self.journal._waiting))  # noqa: SLF001
 
     def bodies(self) -> list[str | None]:
         return [record.WhichOneof("body") for record in self.journal.records]
@@ -165,5 +178,40 @@ def test_last_record_is_the_end_of_the_writer() -> None:
         assert last.WhichOneof("body") == "writer_stopped"
         assert last.writer_stopped.cause == "sigterm"
         assert record_pb2.Record.FromString(bench.journal.leaves[-1]).sequence == 3
+
+    run(test)
+
+
+def test_g3_heartbeats_and_the_end_quote_the_log() -> None:
+    async def test() -> None:
+        bench = Bench(policy_of("/a"))
+        await bench.sidecar.start()
+        bench.shipped = 2
+        bench.sidecar._beat()  # noqa: SLF001
+        await bench.sidecar.stop("sigterm")
+        beat, stopped = bench.journal.records[-2].heartbeat, bench.journal.records[-1].writer_stopped
+        assert (beat.log_checkpoint, beat.shipped_sequence) == (b"the log's note", 2)
+        assert stopped.log_checkpoint == b"the log's note"
+
+    run(test)
+
+
+def test_the_last_record_is_durable_before_the_shipper_has_its_last_chance() -> None:
+    async def test() -> None:
+        bench = Bench(policy_of("/a"))
+        await bench.sidecar.start()
+        await bench.sidecar.stop("sigterm")
+        assert bench.drained == [("writer_stopped", True)]
+
+    run(test)
+
+
+def test_w4_a_failed_journal_is_not_drained() -> None:
+    async def test() -> None:
+        bench = Bench(policy_of("/a"))
+        await bench.sidecar.start()
+        bench.journal.fail(OSError(5, "I/O error"))
+        await bench.sidecar.stop("journal failed")
+        assert bench.drained == []
 
     run(test)

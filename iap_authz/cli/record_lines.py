@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the commands show a record: a row of a table, a line, or JSON. Nothing here is checked; the callers have."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import typer
+from google.protobuf import json_format
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from iap_authz._pb.iap.audit.v1 import record_pb2
+from iap_authz.model.reason import Reason, Verdict, code_of
+from iap_authz.records.record import audit_id, parse_record, time_of
+
+COLUMNS = ("time", "sequence", "body", "verdict", "reason", "rule", "audit id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A record to show; `index` is its place in the audit log, None for a record of a journal."""
+
+    leaf: bytes
+    record: record_pb2.Record
+    index: int | None = None
+
+
+def shown_leaf(leaf: bytes, index: int | None = None) -> Shown:
+    """A leaf that was verified. Raises Malformed if it is no record."""
+    return Shown(leaf=leaf, record=parse_record(leaf), index=index)
+
+
+def show_table(records: Iterable[Shown], *, with_index: bool) -> None:
+    """All of them as one table; ids are never cut or wrapped, where they are piped to another program."""
+    table = Table(*(("index",) if with_index else ()), *COLUMNS)
+    for one in records:
+        table.add_row(*map(escape, cells(one)))
+    Console().print(table)
+
+
+def cells(one: Shown) -> Sequence[str]:
+    """The cells of a row, the index first if there is one."""
+    record, decision = one.record, one.record.decision
+    decided = record.WhichOneof("body") == "decision"
+    return (
+        *(() if one.index is None else (str(one.index),)),
+        time_of(record).isoformat(timespec="milliseconds"),
+        str(record.sequence),
+        record.WhichOneof("body") or "unknown",
+        code_of(Verdict, decision.verdict) if decided else "",
+        code_of(Reason, decision.reason) if decided else "",
+        plain(decision.rule),
+        audit_id(one.leaf),
+    )
+
+
+def plain(text: str) -> str:
+    """A text of a record on a terminal: whoever wrote the record does not get to move the cursor."""
+    return ascii(text)[1:-1]
+
+
+def show_line(one: Shown, *, as_json: bool) -> None:
+    """One record on one line, at once."""
+    typer.echo(json.dumps(members(one)) if as_json else "  ".join(cell for cell in cells(one) if cell))
+
+
+def members(one: Shown) -> dict[str, object]:
+    """A record as JSON, with its audit id and, in a log, its index."""
+    fields = json_format.MessageToDict(one.record, preserving_proto_field_name=True)
+    place: dict[str, object] = {} if one.index is None else {"index": one.index}
+    return {"audit_id": audit_id(one.leaf), **place, **fields}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AuditLog`: what may be asked of the log (the port `LogService`); `proofs.Proofs` has the questions of readers.
+
+The invariant: nothing is answered that is not committed and signed, and a batch that comes again, whenever that is,
+gets the receipt it got first, byte for byte (A1, A3): the note is kept, and the proof is a function of the tree.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.errors import Fork, Malformed, OutOfSequence, Refused
+from iap_authz.log.proofs import Proofs
+from iap_authz.log.quotes import Quotes
+from iap_authz.log.sequencer import Entry, Sequenced, Sequencer
+from iap_authz.log.writers import Writers
+from iap_authz.model.ids import WriterId
+from iap_authz.ports import BatchRow, Index, Ledger
+from iap_authz.records.admission import Batch, check_registration, check_same_note, check_token, parse_batch
+from iap_authz.records.log_fold import WriterState
+from iap_authz.records.record import parse_record
+from iap_authz.tlog.hashing import HASH_BYTES, LeafIndex, NodeHash, TreeSize
+from iap_authz.tlog.note import VerifierKey
+
+RECEIPTS_MAX = 64
+"""Receipts in one answer; a writer asks again from the end of the last one."""
+
+ATTESTATION_TOKEN = "token"  # noqa: S105 - a word of record.proto
+"""How writers enrol in this version."""
+
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where leaves of one writer stand, and the signed note that proves it."""
+
+    writer: WriterId
+    begin: int
+    end: int
+    first_index: LeafIndex
+    leaf_count: int
+    last_leaf: bytes
+    range_proof: Sequence[NodeHash]
+    size: TreeSize
+    note: bytes
+
+
+class AuditLog(Proofs):
+    """Satisfies the port `LogService`. Owned by the event loop."""
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        writers: Writers,
+        *,
+        ledger: Ledger,
+        index: Index,
+        verifiers: Sequence[VerifierKey],
+        enrolled: Callable[[], Mapping[str, str]],
+    ) -> None:
+        super().__init__(sequencer, writers, ledger=ledger, index=index, origin=verifiers[0].name)
+        self._enrolled = enrolled
+        self._quotes = Quotes(sequencer, verifiers)
+        self._pending: dict[tuple[WriterId, int, int], asyncio.Future[Sequenced]] = {}
+        self._registering: dict[WriterId, asyncio.Future[Sequenced]] = {}
+
+    async def register(self, request: log_pb2.RegisterRequest) -> log_pb2.RegisterResponse:
+        """Rule W2: who has the key, and a token that this log gave out, becomes a writer."""
+        name = check_token(request.enrolment_token, self._enrolled())
+        who = check_registration(request, self._origin)
+        state = self._writers.find(who.writer)
+        if state is None:
+            found = self._registering.get(who.writer)
+            if found is None:
+                self._sequencer.check_open(0)
+                entry = self._writers.registration(who, attestation=ATTESTATION_TOKEN, enrolled_by=name)
+                found = self._submit(entry, self._registering, who.writer)
+            await asyncio.shield(found)
+            state = self._writers.get(who.writer)
+        return log_pb2.RegisterResponse(
+            index=state.registered_index, receipt=await self._registration_receipt(state), log_origin=self._origin
+        )
+
+    async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
+        """Rules A1, W5, W6, P1, G4."""
+        batch = parse_batch(request)
+        self._writers.get(batch.writer)
+        quoted = await self._quotes.check(request.last_log_checkpoint)
+        state = self._writers.get(batch.writer)
+        key = (batch.writer, batch.begin, batch.end)
+        if batch.begin >= state.tree.end:
+            self._sequencer.check_open(sum(map(len, batch.records)))
+            found = self._submit(self._writers.batch(batch), self._pending, key)
+            place = self._place_of(batch, await asyncio.shield(found))
+        elif key in self._pending:
+            place = self._place_of(batch, await asyncio.shield(self._pending[key]))
+        else:
+            place = await self._repeated(batch, state)
+        since = quoted.size if quoted is not None else TreeSize(0)
+        return log_pb2.AppendResponse(receipt=await self._receipt(place, since=since))
+
+    async def get_receipts(self, request: log_pb2.GetReceiptsRequest) -> log_pb2.GetReceiptsResponse:
+        """Rule A2. Each consistency proof starts where the receipt before it ended, if that was a larger tree."""
+        if len(request.writer) != HASH_BYTES:
+            raise Malformed(f"got a writer id of {len(request.writer)} bytes, want {HASH_BYTES}")
+        writer = WriterId(request.writer)
+        self._writers.get(writer)
+        rows = await self._batches(writer, getattr(request, "from"), request.to)
+        answer, since = log_pb2.GetReceiptsResponse(), TreeSize(request.consistent_from)
+        for row in rows[:RECEIPTS_MAX]:
+            receipt = await self._receipt(await self._stored_place(row), since=since)
+            since = max(since, row.round_size)
+            answer.receipts.append(receipt)
+        return answer
+
+    def _submit(self, entry: Entry, table: dict[K, "asyncio.Future[Sequenced]"], key: K) -> "asyncio.Future[Sequenced]":
+        found = table[key] = self._sequencer.submit(entry)
+        found.add_done_callback(lambda _: table.pop(key))
+        return found
+
+    async def _repeated(self, batch: Batch, state: WriterState) -> _Place:
+        """A batch that is in the log already. Raises OutOfSequence if it is not one of the original ones."""
+        rows = await self._batches(batch.writer, batch.begin, batch.end)
+        if not rows or (rows[0].begin, rows[0].end) != (batch.begin, batch.end):
+            size = state.tree.end
+            raise OutOfSequence(f"got records from {batch.begin} to {batch.end}, want them from {size} on", size)
+        place = await self._stored_place(rows[0])
+        known = parse_record(place.last_leaf).writer_checkpoint.note
+        try:
+            check_same_note(batch, known, verifier=state.verifier)
+        except Fork as fork:
+            await self._retire(state, str(fork), notes=(known, batch.note))
+            raise Refused(f"{fork}: the writer is retired, both notes are in the log") from fork
+        return place
+
+    async def _retire(self, state: WriterState, cause: str, *, notes: tuple[bytes, bytes]) -> None:
+        """Rule W6. Once: later notes of a retired writer say nothing new."""
+        if state.retired_index is None:
+            self._sequencer.check_open(0)
+            await asyncio.shield(
+                self._sequencer.submit(self._writers.retirement(state.writer, cause=cause, notes=notes))
+            )
+
+    def _place_of(self, batch: Batch, sequenced: Sequenced) -> _Place:
+        return _Place(
+            writer=batch.writer,
+            begin=batch.begin,
+            end=batch.end,
+            first_index=sequenced.first_index,
+            leaf_count=len(sequenced.leaves),
+            last_leaf=sequenced.leaves[-1],
+            range_proof=sequenced.range_proof,
+            size=sequenced.signed.checkpoint.size,
+            note=sequenced.signed.note,
+        )
+
+    async def _stored_place(self, row: BatchRow) -> _Place:
+        """The same, of a batch of an earlier round: the proof is computed again, the note is the one that was kept."""
+        count = row.end - row.begin + 1
+        last = LeafIndex(row.first_index + count - 1)
+        note = await self.note_at(row.round_size)
+        return _Place(
+            writer=row.writer,
+            begin=row.begin,
+            end=row.end,
+            first_index=row.first_index,
+            leaf_count=count,
+            last_leaf=(await self._reader.read(last, 1))[0],
+            range_proof=await self._reader.range_of(row.first_index, count, size=row.round_size),
+            size=row.round_size,
+            note=note,
+        )
+
+    async def _registration_receipt(self, state: WriterState) -> log_pb2.Receipt:
+        """The registration's leaf under the newest checkpoint: a registration has no round of its own to keep."""
+        view, index = self._reader.view, state.registered_index
+        place = _Place(
+            writer=state.writer,
+            begin=0,
+            end=0,
+            first_index=index,
+            leaf_count=1,
+            last_leaf=(await self._reader.read(index, 1))[0],
+            range_proof=await self._reader.range_of(index, 1, size=view.size),
+            size=view.size,
+            note=view.signed.note,
+        )
+        return await self._receipt(place, since=TreeSize(0))
+
+    async def _receipt(self, place: _Place, *, since: TreeSize) -> log_pb2.Receipt:
+        """The message, with the consistency proof between the asker's last checkpoint and the receipt's."""
+        older, newer = sorted((since, place.size))
+        proof = await self._reader.consistency(older, newer)
+        receipt = log_pb2.Receipt(
+            writer=place.writer,
+            to=place.end,
+            first_index=place.first_index,
+            leaves=place.leaf_count,
+            range_proof=place.range_proof,
+            checkpoint=place.note,
+            writer_checkpoint_leaf=place.last_leaf,
+            consistency_proof=proof,
+        )
+        setattr(receipt, "from", place.begin)
+        return receipt

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The assembly of an audit log: from a configuration to running parts. Beside `wiring`, it alone names adapters."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from iap_authz.adapters.audit_grpc.server import AuditServer
+from iap_authz.adapters.clock import SystemClock
+from iap_authz.adapters.facts.files import FileSource
+from iap_authz.adapters.http.server import TileServer
+from iap_authz.adapters.keys.file import load_signers
+from iap_authz.adapters.stores.head_sqlite import SqliteHeadStore
+from iap_authz.adapters.stores.posix import PosixTileStore
+from iap_authz.adapters.telemetry.jsonlog import start_logging
+from iap_authz.adapters.trail.index import SqlIndex
+from iap_authz.adapters.trail.ledger import SqlLedger
+from iap_authz.adapters.trail.store import open_trail
+from iap_authz.errors import ConfigInvalid, IapError
+from iap_authz.log.recover import recover_log
+from iap_authz.log.restart import restart_writers
+from iap_authz.log.sequencer import Sequencer
+from iap_authz.log.service import AuditLog
+from iap_authz.log.writers import Writers
+from iap_authz.log_config import LogConfig, is_local, parse_enrolment
+from iap_authz.tlog.note import NoteSigner
+from iap_authz.trail.indexer import Indexer
+from iap_authz.trail.records import Trail
+from iap_authz.trail.worker import Worker
+
+STOP_GRACE_SECONDS = 5.0
+"""For calls that are under way when the process is asked to end."""
+
+_log = logging.getLogger("iap_authz.serve")
+
+
+def log_to_stderr(level: str) -> None:
+    """Operational logs of this process go to standard error as JSON Lines, from `level` on."""
+    start_logging(level)
+
+
+class Enrolment:
+    """The enrolment file, read again when it has changed; a broken one leaves what was known in force."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigInvalid or SourceUnavailable."""
+        self._source: FileSource[Mapping[str, str]] = FileSource("enrolment", path, parse_enrolment)
+        self._version = self._source.version()
+        self._names = self._source.load()
+
+    def names(self) -> Mapping[str, str]:
+        """Names by SHA-256 of the token."""
+        version = self._source.version()
+        if version != self._version:
+            try:
+                self._names, self._version = self._source.load(), version
+            except IapError as error:
+                _log.error("the enrolment file cannot be used", extra={"problem": str(error)})
+        return self._names
+
+
+class LogProcess:
+    """Everything of one audit log in one process, in the order it starts; it ends backwards."""
+
+    def __init__(self, config: LogConfig, *, insecure_public: bool = False) -> None:
+        """Recover the log. Call from the running loop. Raises Invalid, NotProven, OSError."""
+        _check_addresses(config, insecure_public=insecure_public)
+        signers = _load_signers(config)
+        self._config = config
+        self._enrolment = Enrolment(config.enrolment_file)
+        self._tiles = PosixTileStore(config.directory)
+        self._heads = SqliteHeadStore(config.head_file)
+        self._engine = open_trail(config.trail_file)
+        ledger, self._index = SqlLedger(self._engine), SqlIndex(self._engine)
+        clock = SystemClock()
+        recovered = recover_log(self._tiles, self._heads, signers=signers, clock=clock)
+        self._sequencer = Sequencer(
+            recovered,
+            signers=signers,
+            tiles=self._tiles,
+            heads=self._heads,
+            ledger=ledger,
+            clock=clock,
+            round_seconds=config.round_interval.total_seconds(),
+            publish_seconds=config.publish_interval.total_seconds(),
+        )
+        states = restart_writers(recovered, ledger, self._sequencer.reader, signers=signers)
+        self._log = AuditLog(
+            self._sequencer,
+            Writers(config.origin, states),
+            ledger=ledger,
+            index=self._index,
+            verifiers=[signer.verifier() for signer in signers],
+            enrolled=self._enrolment.names,
+        )
+        self._worker = Worker()
+        self._trail = Trail(
+            leaves=self._sequencer.reader,
+            index=self._index,
+            ledger=ledger,
+            evidence=self._log.evidence,
+            run=self._worker.run,
+        )
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `serve`: what was taken is committed and published."""
+        self._stopping.set()
+
+    async def serve(self, started: Callable[[int, int], None] = lambda _grpc, _http: None) -> None:
+        """Run until `stop`. `started` gets the ports (0 for a socket, or where HTTP is not served).
+
+        Raises HeadMoved, OSError or Unavailable when a commit fails: the process must end (rule C3).
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        server = AuditServer(self._log, self._trail, address=self._config.listen)
+        tiles = self._tile_server()
+        works: list[asyncio.Task[object]] = [
+            loop.create_task(self._sequencer.run()),
+            loop.create_task(Indexer(self._sequencer.reader, self._index, self._worker.run).run()),
+            loop.create_task(self._stopping.wait()),
+        ]
+        try:
+            ports = await server.start(), 0 if tiles is None else await tiles.start()
+            started(*ports)
+            await server.set_ready(ready=True)
+            gc.collect()
+            gc.freeze()
+            done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            await server.stop(STOP_GRACE_SECONDS)
+            if tiles is not None:
+                await tiles.stop()
+            await self._finish(works)
+
+    async def _finish(self, works: "Sequence[asyncio.Task[object]]") -> None:
+        """The sequencer ends by itself, after its last round; all else is cancelled."""
+        sequencing, *others = works
+        self._sequencer.stop()
+        for one in others:
+            one.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await sequencing
+        self._worker.close()
+        self._heads.close()
+        self._engine.dispose()
+
+    def _tile_server(self) -> TileServer | None:
+        if not self._config.listen_http:
+            return None
+        return TileServer(self._tiles, address=self._config.listen_http, serve_entries=self._config.serve_entries)
+
+
+def _load_signers(config: LogConfig) -> tuple[NoteSigner, ...]:
+    """The log's keys, which are named like its origin."""
+    signers = load_signers(config.key_file)
+    if signers[0].name != config.origin:
+        message = f"got a key named {signers[0].name}, want {config.origin}: a log's key is named like its origin"
+        raise ConfigInvalid.of_file(config.key_file, message)
+    return signers
+
+
+def _check_addresses(config: LogConfig, *, insecure_public: bool) -> None:
+    """Who can reach the log can read every record in this version: only this machine, unless that is said out loud."""
+    for address in (config.listen, config.listen_http):
+        if not is_local(address) and not insecure_public:
+            message = f"got the address {address}, want loopback or a socket; --insecure-public lets everybody read"
+            raise ConfigInvalid.of_file("listen", message)
+
+
+async def serve_log(
+    config: LogConfig,
+    *,
+    insecure_public: bool = False,
+    started: Callable[[int, int], None] = lambda _grpc, _http: None,
+) -> None:
+    """Serve `config` until SIGTERM or SIGINT. Raises like LogProcess."""
+    await LogProcess(config, insecure_public=insecure_public).serve(started)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Indexer`: keeps the index up to the log.
+
+The invariant: the index holds the leaves [0, size) of this log, whatever was interrupted: each chunk is one
+transaction, and the next start goes on from the size that it left. An index that does not fit the log is refused, not
+mended: it is derived, so whoever runs the log clears it and it is built anew.
+"""
+
+import asyncio
+import logging
+
+from iap_authz.errors import Corrupt
+from iap_authz.ports import Index
+from iap_authz.tlog.hashing import LeafIndex, TreeSize, leaf_hash
+from iap_authz.trail.leaves import LeafSource
+from iap_authz.trail.worker import Run
+
+CHUNK_LEAVES = 2_048
+"""Leaves in one transaction: about 30 ms of the database's thread, which searches wait for."""
+
+REST_SHARE = 2.0
+"""Rest after a chunk, as a multiple of its time, while more is waiting: appends come before searches under load."""
+
+_log = logging.getLogger("iap_authz.trail.indexer")
+
+
+class Indexer:
+    """Adds what the log gains to the index. Owned by the event loop; one for each index."""
+
+    def __init__(self, leaves: LeafSource, index: Index, run: Run) -> None:
+        self._leaves = leaves
+        self._index = index
+        self._run = run
+        self._size = TreeSize(0)
+
+    @property
+    def size(self) -> TreeSize:
+        """Leaves below this are known to be indexed."""
+        return self._size
+
+    async def run(self) -> None:
+        """Until cancelled. Any failure is logged and raised: Corrupt, OSError, what the database raises."""
+        try:
+            await self._begin()
+            while True:
+                await self._leaves.wait_larger(self._size)
+                await self._add_chunk()
+        except Exception:
+            _log.exception("the index stands still", extra={"size": self._size})
+            raise
+
+    async def _begin(self) -> None:
+        """Find where the index stands, and whether it is this log's: its last leaf must be known to it."""
+        indexed, size = await self._run(self._index.size), self._leaves.size()
+        if indexed > size:
+            raise Corrupt("index", f"got an index of {indexed} leaves, want at most the log's {size}: build it anew")
+        if indexed:
+            (leaf,) = await self._leaves.read(LeafIndex(indexed - 1), 1)
+            if await self._run(self._index.find, leaf_hash(leaf)) is None:
+                raise Corrupt("index", f"got an index that does not know leaf {indexed - 1}, want it: build it anew")
+        self._size = indexed
+
+    async def _add_chunk(self) -> None:
+        loop = asyncio.get_running_loop()
+        started, count = loop.time(), min(CHUNK_LEAVES, self._leaves.size() - self._size)
+        chunk = await self._leaves.read(LeafIndex(self._size), count)
+        await self._run(self._index.add, LeafIndex(self._size), chunk)
+        self._size = TreeSize(self._size + len(chunk))
+        rest = (loop.time() - started) * REST_SHARE if self._leaves.size() > self._size else 0.0
+        await asyncio.sleep(rest)  # also without one: a source that has all at hand must not keep the loop from others

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trail's file: private, recognised, and with the settings that the ledger's promise needs."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from iap_authz.adapters.trail import store
+from iap_authz.adapters.trail.index import SqlIndex
+from iap_authz.adapters.trail.store import APPLICATION_ID, SCHEMA_VERSION, open_trail, reading, writing
+from iap_authz.adapters.trail.tables import metadata
+from iap_authz.errors import ConfigInvalid, Corrupt
+from iap_authz.tlog.hashing import LeafIndex
+from tests.fakes.trail import mixed_leaves
+
+
+def test_a_new_trail_is_ours_alone_and_marked(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        engine = open_trail(tmp_path / "trail")
+        SqlIndex(engine).add(LeafIndex(0), mixed_leaves(3))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"trail": 0o600, "trail-wal": 0o600, "trail-shm": 0o600}
+    engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "trail")) as other:
+        assert other.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert other.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        tables = {row[0] for row in other.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == set(metadata.tables)
+
+
+def test_s6_every_connection_overwrites_and_syncs(tmp_path: Path) -> None:
+    engine = open_trail(tmp_path / "trail")
+    with reading(engine) as one, reading(engine) as two:
+        for connection in (one, two):
+            got = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("journal_mode", "synchronous", "secure_delete", "busy_timeout")
+            }
+            assert got == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "busy_timeout": 10_000}
+    engine.dispose()
+
+
+def test_a_setting_that_does_not_hold_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(store._SETTINGS, "journal_mode", ("DELETE", "wal"))  # noqa: SLF001 - as a file system would
+    with pytest.raises(ConfigInvalid, match="got journal_mode delete, want wal"):
+        open_trail(tmp_path / "trail")
+
+
+def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    open_trail(tmp_path / "trail").dispose()
+    before = (tmp_path / "trail").read_bytes()
+    open_trail(tmp_path / "trail").dispose()
+    assert (tmp_path / "trail").read_bytes() == before
+
+
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    open_trail(tmp_path / "trail").dispose()
+    (tmp_path / "trail").chmod(0o640)
+    with pytest.raises(ConfigInvalid, match="got mode 0640, want 0600"):
+        open_trail(tmp_path / "trail")
+
+
+def foreign_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("CREATE TABLE precious (value TEXT)")
+
+
+def foreign_application(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA application_id = 7")
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"a letter, or a key")
+
+
+def newer_trail(path: Path) -> None:
+    open_trail(path).dispose()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA user_version = 2")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (foreign_database, "got the application id 0x0, want a trail's"),
+        (foreign_application, "got the application id 0x7, want a trail's"),
+        (no_database, "got a file that is no SQLite database"),
+        (newer_trail, "got a trail of version 2, want 1"),
+    ],
+)
+def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path, make: object, message: str) -> None:
+    path = tmp_path / "trail"
+    make(path)  # type: ignore[operator]
+    path.chmod(0o600)
+    before = path.read_bytes()
+    with pytest.raises(ConfigInvalid, match=message):
+        open_trail(path)
+    assert path.read_bytes() == before
+    assert {other.name for other in tmp_path.iterdir()} == {"trail"}
+
+
+def test_a_folder_and_a_link_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="no regular file"):
+        open_trail(tmp_path)
+    open_trail(tmp_path / "trail").dispose()
+    (tmp_path / "link").symlink_to(tmp_path / "trail")
+    with pytest.raises(ConfigInvalid, match="no regular file"):
+        open_trail(tmp_path / "link")
+
+
+def test_a_missing_folder_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_trail(tmp_path / "missing" / "trail")
+
+
+def test_a_creation_that_was_interrupted_is_taken_up(tmp_path: Path) -> None:
+    """The crash states of the module's story: an empty file; a stamped one without tables."""
+    for name, stamp in (("empty", False), ("stamped", True)):
+        path = tmp_path / name
+        path.touch(0o600)
+        if stamp:
+            with closing(sqlite3.connect(path)) as other, other:
+                other.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        engine = open_trail(path)
+        assert SqlIndex(engine).size() == 0
+        engine.dispose()
+
+
+def test_a_reader_sees_one_state_while_another_writes(tmp_path: Path) -> None:
+    engine = open_trail(tmp_path / "trail")
+    with reading(engine) as before:
+        assert before.exec_driver_sql("SELECT count(*) FROM notes").scalar_one() == 0
+        with writing(engine) as other:
+            other.exec_driver_sql("INSERT INTO notes VALUES (1, x'00', x'00')")
+        assert before.exec_driver_sql("SELECT count(*) FROM notes").scalar_one() == 0
+    with reading(engine) as after:
+        assert after.exec_driver_sql("SELECT count(*) FROM notes").scalar_one() == 1
+    engine.dispose()
+
+
+def test_a_writer_that_fails_changes_nothing(tmp_path: Path) -> None:
+    engine = open_trail(tmp_path / "trail")
+
+    def fail() -> None:
+        with writing(engine) as connection:
+            connection.exec_driver_sql("INSERT INTO notes VALUES (1, x'00', x'00')")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
+    with reading(engine) as after:
+        assert after.exec_driver_sql("SELECT count(*) FROM notes").scalar_one() == 0
+    engine.dispose()
+
+
+def test_f19_damaged_pages_are_named_damage(tmp_path: Path) -> None:
+    path = tmp_path / "trail"
+    engine = open_trail(path)
+    SqlIndex(engine).add(LeafIndex(0), mixed_leaves(100))
+    engine.dispose()
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    engine = open_trail(path)
+    with pytest.raises(Corrupt, match="got a damaged database"):
+        SqlIndex(engine).size()
+    engine.dispose()
