@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from iap_authz.adapters.keys.file import add_key, create_key_file, drop_key, load_verifiers
+from iap_authz.key_wiring import add_key, create_key_file, drop_key, load_verifiers
 from iap_authz.tlog.note import VerifierKey
 
 TOKEN_BYTES = 32

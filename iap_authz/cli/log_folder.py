@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from iap_authz.cli.journals import progress_of
+from iap_authz.cli.journals import Step, progress_of
 from iap_authz.errors import ConfigInvalid
 from iap_authz.records.log_inspect import inspect_log
 from iap_authz.records.log_inspect_findings import LogFinding, LogInspection
@@ -47,18 +47,19 @@ def _inspect(folder: Path, keys: list[VerifierKey]) -> LogInspection:
         for path in (folder / name).rglob("*")
         if path.is_file()
     )
-    total = sum((folder / path).stat().st_size for path in paths if path.startswith(("tile/0/", "tile/entries/")))
-    with progress_of(total) as step:
-        return inspect_log(lambda path: _read(folder, path), paths, verifiers=keys, step=step.advance)
+    with progress_of(sum((folder / path).stat().st_size for path in paths)) as step:
+        return inspect_log(lambda path: _read(folder, path, step), paths, verifiers=keys)
 
 
-def _read(folder: Path, path: str) -> bytes | None:
+def _read(folder: Path, path: str, step: Step) -> bytes | None:
     try:
-        return (folder / path).read_bytes()
+        content = (folder / path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigInvalid.of_file(folder / path, f"cannot be read: {error.strerror}") from None
+    step.advance(len(content))
+    return content
 
 
 def _replace(folder: Path, write: Write) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from iap_authz.demo.live import Live, find_envoy, go_live
+from iap_authz.demo.audited import Audited, audit_log
+from iap_authz.demo.live import Live, find_envoy, go_live_logged
 from iap_authz.demo.processes import signals_raise
 from iap_authz.demo.run import Report, run_demo
 from iap_authz.demo.show import make_console, show_asked, show_next, show_report, to_document
+from iap_authz.demo.tampered import put_back
 from iap_authz.errors import ConfigInvalid
 
 
@@ -28,23 +30,25 @@ def show_demo(*, keep: bool, as_json: bool, folder: Path | None) -> bool:
     os.umask(0o077)  # private keys and tokens; also what the sidecar and Envoy write
     with signals_raise(), _demo_folder(folder) as place:
         if not as_json:
-            console.print("Making keys, certificates, policy and places; starting the sidecar and Envoy ...")
-        with go_live(place, envoy=envoy) as live:
+            console.print("Making keys, certificates, policy and places; starting log, sidecar and Envoy ...")
+        with go_live_logged(place, envoy=envoy) as live:
             report = run_demo(live, lambda seen: None if as_json else show_asked(console, seen))
-            _show(report, as_json=as_json)
+            audited = audit_log(live, report)
+            _show(report, audited, as_json=as_json)
             if keep:
+                put_back(live)
                 _stay_up(live)
     if not (as_json or keep):
         console.print("Everything has ended. Next: iap-authz demo --keep, to try requests and policies of your own.")
-    return not report.differences
+    return not (report.differences or audited.differences)
 
 
-def _show(report: Report, *, as_json: bool) -> None:
+def _show(report: Report, audited: Audited, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(to_document(report), indent=1) + "\n")
+        sys.stdout.write(json.dumps(to_document(report, audited), indent=1) + "\n")
         sys.stdout.flush()
     else:
-        show_report(make_console(), report)
+        show_report(make_console(), report, audited)
 
 
 @contextmanager

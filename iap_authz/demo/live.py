@@ -105,6 +105,11 @@ class Live:
             self.client = Client(port, host=HOST, authority_file=self.world.authority_file)
             yield self.envoy
 
+    def end_log(self) -> None:
+        """End the log as an operator does. Raises Unavailable if it does not end."""
+        if self.log is not None:
+            self.log.stop()
+
     def ask(self, case: Case) -> Seen:
         """Send the request of `case` and collect what came of it. Raises OSError or Malformed."""
         if self.client is None:

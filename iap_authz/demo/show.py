@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
+from iap_authz.demo.audited import Audited
 from iap_authz.demo.files import HOST
 from iap_authz.demo.live import Live, Seen
 from iap_authz.demo.run import Line, Report
@@ -46,8 +47,8 @@ def show_asked(console: Console, seen: Seen) -> None:
         console.print(f"  [{style}]{seen.reply.status}[/]  {escape(seen.case.title)}")
 
 
-def show_report(console: Console, report: Report) -> None:
-    """The tables, the proofs and the flipped byte."""
+def show_report(console: Console, report: Report, audited: Audited) -> None:
+    """The tables, the proofs and the flipped byte; then the audit log."""
     console.print()
     console.print(_asked_table(console, report))
     console.print()
@@ -62,7 +63,10 @@ def show_report(console: Console, report: Report) -> None:
     console.print(f"One bit changed on disk, in a copy: byte {flip.offset} of {flip.segment}, {change}.")
     for finding in flip.findings:
         console.print(f"  found: {escape(str(finding))}", style="red" if console.is_terminal else None)
-    for difference in report.differences:
+    console.print("\nThe audit log", style="bold")
+    for line in audited.lines():
+        console.print(line, markup=False, style="red" if "found:" in line and console.is_terminal else None)
+    for difference in (*report.differences, *audited.differences):
         console.print(f"NOT AS IT SHOULD BE: {escape(difference)}", style="bold red")
 
 
@@ -133,12 +137,12 @@ def _says(record: record_pb2.Record) -> str:
             return ""
 
 
-def to_document(report: Report) -> Mapping[str, object]:
+def to_document(report: Report, audited: Audited) -> Mapping[str, object]:
     """The report as one JSON object."""
     flip = report.flip
     return {
-        "holds": not report.differences,
-        "differences": report.differences,
+        "holds": not (report.differences or audited.differences),
+        "differences": [*report.differences, *audited.differences],
         "cases": [_case_document(line) for line in report.lines],
         "writers": [
             {"writer": (trail.inspection.writer or b"").hex(), "records": trail.inspection.size}
@@ -152,6 +156,7 @@ def to_document(report: Report) -> Mapping[str, object]:
             "became": flip.became,
             "found": [str(finding) for finding in flip.findings],
         },
+        "log": audited.document(),
     }
 
 
@@ -189,6 +194,11 @@ def show_next(console: Console, live: Live) -> None:
         "# every byte of the journal, and of the copy with the flipped one",
         f"iap-authz fsck {_pasted(folder, 'journal')}",
         f"iap-authz fsck {_pasted(folder, 'journal-flipped')}",
+        "# what the audit log has, each record proved; its files, and the copy with the flipped byte",
+        f"export IAP_AUTHZ_LOG={live.logs.honest.address} IAP_AUTHZ_LOG_KEY=@{_pasted(folder, 'log.vkey')}",
+        "iap-authz records search --verdict deny",
+        f"iap-authz fsck {_pasted(folder, 'log')} --key $(cat {_pasted(folder, 'log.vkey')})",
+        f"iap-authz fsck {_pasted(folder, 'log-flipped')} --key $(cat {_pasted(folder, 'log.vkey')})",
     )
     console.print("Everything is up; Ctrl-C ends it. From another terminal:", style="bold")
     for line in lines:

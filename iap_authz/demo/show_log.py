@@ -2,7 +2,6 @@
 """What the audit log's part of the report looks like. As in `show`, nothing is computed here."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from iap_authz.demo.logged import LogReport
 from iap_authz.demo.tampered import Fork, StoreFlip
@@ -96,7 +95,3 @@ def _checkpoint_document(signed: SignedCheckpoint) -> Mapping[str, object]:
         "root": checkpoint.root.hex(),
         "note": signed.note.decode(),
     }
-
-
-def next_lines(folder: Path, *, pasted: Mapping[str, str], pid: int, audit_id: str) -> Iterator[str]:
-    """What to try with the log while it is up. `pasted` quotes names of files in `folder` for a shell."""

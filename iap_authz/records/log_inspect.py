@@ -84,17 +84,15 @@ def inspect_log(
     note = read(CHECKPOINT_PATH)
     stated = read_note(note or b"", verifiers)
     attempt = _read_tree(read, paths, stated=stated, verifiers=verifiers)
-    findings = list(attempt.walk.findings)
-    repairs = list(attempt.walk.repairs)
+    findings, repairs = list(attempt.walk.findings), list(attempt.walk.repairs)
     confirmed = len(wrong_bytes(stated.note, attempt.text)) <= 1
-    found, mended = _judge_checkpoint(stated, verifiers, attempt=attempt) if note is not None else ([], None)
+    found, mended = _judge_checkpoint(stated, verifiers, attempt=attempt)
     findings += found if note is not None else [missing(CHECKPOINT_PATH)]
-    if mended is not None:
+    if note is not None and mended is not None:
         repairs.append(Write(path=CHECKPOINT_PATH, content=mended))
         stated = read_note(mended, verifiers)
-    beyond, more = follow_stages(
-        read, paths, size=attempt.size, root=attempt.root if confirmed else None, into=attempt.fold
-    )
+    root = attempt.root if confirmed else None
+    beyond, more = follow_stages(read, paths, size=attempt.size, root=root, into=attempt.fold)
     findings += [*more, *_check_head(head, beyond)]
     attempt.finish_fold()
     return LogInspection(

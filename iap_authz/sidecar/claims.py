@@ -17,26 +17,39 @@ A = TypeVar("A")
 
 
 class LogClaims:
-    """Satisfies the port `LogClient` by another client, which stays the caller's to close."""
+    """Satisfies the port `LogClient` by another client, which stays the caller's to close. For one task.
+
+    `note` is the last checkpoint that the log has shown, believed or not: beside the last one that was believed, it is
+    the evidence where an answer does not hold.
+    """
 
     def __init__(self, client: LogClient) -> None:
         self._client = client
+        self.note = b""
 
     async def register(self, request: log_pb2.RegisterRequest) -> log_pb2.RegisterResponse:
         """See the port."""
-        return await _claimed(self._client.register(request))
+        answer = await _claimed(self._client.register(request))
+        self.note = answer.receipt.checkpoint
+        return answer
 
     async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
         """See the port."""
-        return await _claimed(self._client.append(request))
+        answer = await _claimed(self._client.append(request))
+        self.note = answer.receipt.checkpoint
+        return answer
 
     async def get_receipts(self, request: log_pb2.GetReceiptsRequest) -> log_pb2.GetReceiptsResponse:
         """See the port."""
-        return await _claimed(self._client.get_receipts(request))
+        answer = await _claimed(self._client.get_receipts(request))
+        self.note = answer.receipts[-1].checkpoint if answer.receipts else b""
+        return answer
 
     async def get_checkpoint(self, request: log_pb2.GetCheckpointRequest) -> log_pb2.GetCheckpointResponse:
         """See the port."""
-        return await _claimed(self._client.get_checkpoint(request))
+        answer = await _claimed(self._client.get_checkpoint(request))
+        self.note = answer.checkpoint
+        return answer
 
     async def prove_consistency(
         self, request: log_pb2.GetConsistencyProofRequest

@@ -13,7 +13,7 @@ from iap_authz.client import asks
 from iap_authz.client.receipts import parse_size
 from iap_authz.client.view import LogView
 from iap_authz.errors import BadProof, BadSignature, NotFound, OutOfSequence, Rollback, UnknownWriter
-from iap_authz.ports import Backlog, LogClient
+from iap_authz.ports import Backlog
 from iap_authz.sidecar.claims import LogClaims
 from iap_authz.sidecar.lanes import Lane, append_request, receipts_request, register_request
 from iap_authz.tlog.cosign import CosignerKey, check_quorum
@@ -24,9 +24,9 @@ from iap_authz.tlog.note import parse_note
 class Offers:
     """What this writer says to the log. Used by one task."""
 
-    def __init__(self, backlog: Backlog, client: LogClient, view: LogView, *, enrolment_token: str) -> None:
+    def __init__(self, backlog: Backlog, client: LogClaims, view: LogView, *, enrolment_token: str) -> None:
         self._backlog = backlog
-        self._client = LogClaims(client)
+        self._client = client
         self._view = view
         self._token = enrolment_token
 
@@ -100,14 +100,14 @@ class Published:
 
     def __init__(
         self,
-        client: LogClient,
+        client: LogClaims,
         view: LogView,
         *,
         witnesses: Sequence[CosignerKey],
         quorum: int,
         now: Callable[[], datetime],
     ) -> None:
-        self._client = LogClaims(client)
+        self._client = client
         self._view = view
         self._witnesses = witnesses
         self._quorum = quorum

@@ -38,6 +38,7 @@ from iap_authz.errors import (
     Unavailable,
 )
 from iap_authz.ports import Backlog, Clock, Journal, LogClient
+from iap_authz.sidecar.claims import LogClaims
 from iap_authz.sidecar.lanes import Lane
 from iap_authz.sidecar.log_alarms import Alarm, LogAlarms
 from iap_authz.sidecar.log_health import LogHealth
@@ -103,8 +104,11 @@ class Shipper:
         self._draw = draw
         self._pause = pause
         self._view = view
-        self._offers = Offers(backlog, client, view, enrolment_token=settings.enrolment_token)
-        self._published = Published(client, view, witnesses=settings.witnesses, quorum=settings.quorum, now=clock.now)
+        self._claims = LogClaims(client)
+        self._offers = Offers(backlog, self._claims, view, enrolment_token=settings.enrolment_token)
+        self._published = Published(
+            self._claims, view, witnesses=settings.witnesses, quorum=settings.quorum, now=clock.now
+        )
         self._alarms = LogAlarms(journal, clock, origin=view.verifier.name)
         self._health = LogHealth(
             self._alarms,
@@ -277,7 +281,6 @@ class Shipper:
         for lane in list(self._lanes):
             if min(lane.covered, lane.stored) > lane.trimmed:
                 await self._guard(self._trim(lane), lane)
-        self._lanes = [lane for lane in self._lanes if lane.writer in self._backlog.writers]
 
     async def _store_position(self, lane: Lane) -> None:
         position = lane.position
@@ -296,6 +299,7 @@ class Shipper:
         sequence = min(lane.covered, lane.stored)
         await self._backlog.trim(lane.writer, sequence)
         lane.trimmed = sequence
+        self._lanes = [one for one in self._lanes if one.writer in self._backlog.writers]
 
     # ---- what goes wrong
 
@@ -342,7 +346,8 @@ class Shipper:
     def _rest_lane(self, lane: Lane | None, alarm: Alarm, error: Exception) -> None:
         about, seconds = b"" if lane is None else lane.writer, REFUSED_SECONDS * (0.5 + self._draw() / 2)
         self._health.problem = str(error)
-        self._alarms.start(alarm, str(error), about=about, evidence=[self._view.last.note])
+        evidence = dict.fromkeys([self._view.last.note, self._claims.note])
+        self._alarms.start(alarm, str(error), about=about, evidence=evidence)
         if lane is not None:
             lane.rest_until = self._clock.monotonic() + seconds
         else:

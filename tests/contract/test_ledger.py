@@ -215,7 +215,7 @@ def test_a1_a3_nothing_is_put_in_the_place_of_what_was_signed(engine: Engine, ro
     assert ledger.batches(FIRST, 0, 3) == [BATCHES[0]]
 
 
-CHANGES = {
+CHANGES: dict[str, tuple[str, Callable[[SqlLedger], object]]] = {
     "writers.tree": ("UPDATE writers SET tree = zeroblob(length(tree))", lambda ledger: ledger.load()),
     "writers.registered_index": ("UPDATE writers SET registered_index = 1", lambda ledger: ledger.load()),
     "writers.retired_index": ("UPDATE writers SET retired_index = NULL", lambda ledger: ledger.load()),

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sidecar and a log as two processes' worth of production code, over their sockets: records arrive, and space returns."""
+"""A sidecar and a log, both as they are in production, over their sockets: records arrive, and space returns."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import grpc.aio
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 
-from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
 from iap_authz.adapters.journal.reading import writer_directories
 from iap_authz.client.channel import LogChannel
 from iap_authz.config import load_config
@@ -69,22 +68,16 @@ async def sidecar(config: Path) -> AsyncIterator[SidecarProcess]:
 async def ask(folder: Path, path: str, *, seconds: float = 20) -> int:
     """The gRPC status code of the check of a request for `path`."""
     async with grpc.aio.insecure_channel(f"unix:{folder}/authz.sock") as channel:
-        data = await channel.unary_unary(CHECK)(check_request(path=path).SerializeToString(), timeout=seconds)
-    assert isinstance(data, bytes)
-    return external_auth_pb2.CheckResponse.FromString(data).status.code
+        data: bytes = await channel.unary_unary(CHECK)(check_request(path=path).SerializeToString(), timeout=seconds)
+    return int(external_auth_pb2.CheckResponse.FromString(data).status.code)
 
 
-async def bodies(log: LogProcess, writer: WriterId) -> list[str | None]:
-    """The kinds of a writer's records in the log, in its order."""
-    async with contextlib.aclosing(_entries(log)) as entries:
-        records = [parse_record(entry.record) async for entry in entries]
-    return [record.WhichOneof("body") for record in records if record.writer == writer]
-
-
-async def _entries(log: LogProcess) -> AsyncIterator[log_pb2.Entry]:
+async def records(log: LogProcess, writer: WriterId) -> list[record_pb2.Record]:
+    """A writer's records in the log, in its order."""
     async with LogChannel(log.address) as channel:
-        async for entry in channel.get_entries(log_pb2.GetEntriesRequest(first=0, count=1_000)):
-            yield entry
+        request = log_pb2.GetEntriesRequest(first=0, count=1_000)
+        found = [parse_record(entry.record) async for entry in channel.get_entries(request)]
+    return [record for record in found if record.writer == writer]
 
 
 def test_what_a_sidecar_records_is_in_the_log_to_its_last_record(tmp_path: Path, log: LogProcess) -> None:
@@ -94,18 +87,16 @@ def test_what_a_sidecar_records_is_in_the_log_to_its_last_record(tmp_path: Path,
             assert await ask(tmp_path, "/kept") == 0
             (folder,) = writer_directories(tmp_path / "journal")
             first = WriterId(bytes.fromhex(folder.name))
-            assert "decision" in await bodies(log, first)
-        assert (await bodies(log, first))[-1] == "writer_stopped"
+            assert any(record.HasField("decision") for record in await records(log, first))
+        assert (await records(log, first))[-1].HasField("writer_stopped")
         async with sidecar(config):
             await until(lambda: not folder.exists())
             (folder_now,) = writer_directories(tmp_path / "journal")
             second = WriterId(bytes.fromhex(folder_now.name))
             assert await ask(tmp_path, "/kept") == 0
-            async with contextlib.aclosing(_entries(log)) as entries:
-                started = [parse_record(entry.record) async for entry in entries]
-            (record,) = [one for one in started if one.writer == second and one.HasField("writer_started")]
-            assert record.writer_started.predecessor == first
-            assert record.writer_started.log_checkpoint.startswith(ORIGIN.encode())
+            started = (await records(log, second))[0].writer_started
+            assert started.predecessor == first
+            assert started.log_checkpoint.startswith(ORIGIN.encode())
 
     asyncio.run(test())
 

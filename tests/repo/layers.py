@@ -16,7 +16,8 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-ASSEMBLY = ("config", "log_config", "bootstrap", "wiring", "log_wiring", "supervise", "demo", "ui", "cli", "__main__")
+WIRING = ("wiring", "log_wiring", "key_wiring")
+ASSEMBLY = ("config", "log_config", "bootstrap", *WIRING, "supervise", "demo", "ui", "cli", "__main__")
 
 CORE = frozenset({"errors", "model", "_pb"})
 BELOW_SERVICES = frozenset({*PURE, "_pb", "ports"})
@@ -42,11 +43,11 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "bootstrap": frozenset({*PURE, "_pb"}),
     "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config"},
+    "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},
     "supervise": BELOW_SERVICES | {"config", "wiring"},
     "demo": BELOW_SERVICES | {"client", "bootstrap", "config", "wiring", "supervise"},
     "ui": BELOW_SERVICES | {"client", "config", "wiring"},
-    # Making a key file is a command of its own: nothing else of the assembly is needed for it.
-    "cli": BELOW_SERVICES | {"client", "adapters.keys", *ASSEMBLY} - {"cli", "__main__"},
+    "cli": BELOW_SERVICES | {"client", *ASSEMBLY} - {"cli", "__main__"},
     "__main__": frozenset({"cli"}),
 }
 """Each part, and the parts it may import besides itself. The package's own `__init__` may be imported by all."""
@@ -191,7 +192,10 @@ REASONS = {
     ("services", "adapters"): "a service speaks to a port; wiring.py chooses the adapter",
     ("adapters", "adapters"): "an adapter is one outside thing; what two of them share belongs in a lower layer",
     ("adapters", "services"): "an adapter takes an inbound port, never a service",
-    ("assembly", "adapters"): "wiring.py is the only file that names concrete adapters",
+    (
+        "assembly",
+        "adapters",
+    ): "wiring.py is the only file, with log_wiring and key_wiring, that names concrete adapters",
     ("assembly", "services"): "wiring.py puts services together; only client/ is a public API",
     ("assembly", "assembly"): "assembly stands in this order: config, wiring, supervise, demo and ui, cli",
 }

@@ -5,6 +5,7 @@ import ast
 import importlib
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from iap_authz.adapters.facts.network_lists import parse_network_lists
 from iap_authz.cli import make_app
 from iap_authz.config import SidecarConfig, parse_config
 from iap_authz.errors import ConfigInvalid
+from iap_authz.log_config import parse_enrolment, parse_log_config
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
 from tests.repo.pages import DOCS, Block, anchors, blocks, code, links, pages, prose, rows_with
@@ -161,6 +163,12 @@ def load_yaml(block: Block) -> str:
     if "kind: Sidecar\n" in block.text:
         parse_config(content, block.page)
         return "sidecar"
+    if "kind: Log\n" in block.text:
+        parse_log_config(content, block.page)
+        return "log"
+    if block.text.startswith("tokens:"):
+        parse_enrolment(content, block.place)
+        return "enrolment"
     if block.text.startswith("networks:"):
         parse_network_lists(content, block.place)
         return "networks"
@@ -174,7 +182,7 @@ def test_every_yaml_example_loads(block: Block) -> None:
 
 
 def test_each_kind_of_file_has_an_example() -> None:
-    assert {load_yaml(block) for block in YAML} == {"policy", "sidecar", "networks", "inventory"}
+    assert {load_yaml(block) for block in YAML} == {"policy", "sidecar", "log", "enrolment", "networks", "inventory"}
 
 
 # ---- configuration.md
@@ -182,6 +190,7 @@ def test_each_kind_of_file_has_an_example() -> None:
 SECTIONS = {
     "SidecarConfig": "",
     "JournalConfig": "journal.",
+    "AuditLogConfig": "log.",
     "IssuerConfig": "identity.issuers[].",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
@@ -194,21 +203,23 @@ kind: Sidecar
 listen: 127.0.0.1:0
 log_origin: x
 journal: {directory: j}
+log: {address: "unix:l", verifier_key: "x+dcffef98+AUIpUJJGMwC/QE8foR4RNFf6vpk/LYdYYkGHrYdAe0Lr",
+  enrolment_token_file: t}
 policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d}]}
 device: {inventory_file: i}
 """
 
 
-def documented_fields() -> dict[str, str]:
+def documented_fields(module: str = "config.py", sections: Mapping[str, str] = SECTIONS) -> dict[str, str]:
     """Key of the file -> docstring, for every field of the configuration tree."""
     found = {}
-    for node in ast.parse((PACKAGE / "config.py").read_text()).body:
-        if not isinstance(node, ast.ClassDef) or node.name not in SECTIONS:
+    for node in ast.parse((PACKAGE / module).read_text()).body:
+        if not isinstance(node, ast.ClassDef) or node.name not in sections:
             continue
         for field, after in zip(node.body, [*node.body[1:], None], strict=True):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                key = SECTIONS[node.name] + field.target.id
+                key = sections[node.name] + field.target.id
                 text = (
                     after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
                 )
@@ -226,12 +237,19 @@ def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
     assert {code(row["key"]): row["what"] for row in settings()} == documented_fields()
 
 
+def test_every_setting_of_a_log_is_explained_in_the_words_of_its_docstring() -> None:
+    rows = rows_with(CONFIGURATION, "key of log.yaml", "value", "default", "what")
+    explained = {code(row["key of log.yaml"]): row["what"] for row in rows}
+    assert explained == documented_fields("log_config.py", {"LogConfig": ""})
+
+
 def config_with(changes: dict[str, str]) -> SidecarConfig:
     """The minimal configuration with other values, by dotted key."""
     text = MINIMAL
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
-        opening = {"journal": "journal: {", "device": "device: {", "identity.issuers[]": "[{"}.get(section)
+        sections = {"journal": "journal: {", "log": "log: {", "device": "device: {", "identity.issuers[]": "[{"}
+        opening = sections.get(section)
         if section == "location":
             text += f"{'' if 'location:' in text else 'location:' + chr(10)}  {name}: {value}\n"
         elif opening is None:
@@ -270,7 +288,7 @@ def test_the_bounds_are_those_of_the_code(key: str, bounds: str) -> None:
 def test_required_settings_are_required() -> None:
     required = {code(row["key"]) for row in settings() if row["default"] == "required"}
     with pytest.raises(ConfigInvalid) as caught:
-        parse_config(b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\n", Path("/x"))
+        parse_config(b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\n", Path("/x"))
     fields = {fault.field.replace("[0]", "[]") for fault in caught.value.faults}
     assert required - {"journal"} == fields
 

@@ -299,6 +299,21 @@ def test_an_expectation_that_cannot_be_is_unproven(tmp_path: Path, expected: int
 # ---- lies
 
 
+def test_the_note_of_an_answer_that_does_not_hold_is_kept_as_evidence(tmp_path: Path) -> None:
+    async def test() -> None:
+        log, checkpoints = PublishingLog(), MemoryCheckpoints()
+        async with process(tmp_path, log, checkpoints=checkpoints) as world:
+            await world.ready()
+            log.fork(at=1)  # what was signed before is no prefix of what is signed from now on
+            await world.append(3)
+            await world.alarmed(Alarm.UNPROVEN)
+            (alert,) = await world.alerts()
+            assert list(alert.evidence) == [checkpoints.notes[-1], log.notes[len(log.leaves)]]
+            assert world.shipper.position == 1
+
+    run(test)
+
+
 @pytest.mark.parametrize("name", LIES)
 def test_a_lie_about_a_batch_moves_nothing_and_is_an_alarm(tmp_path: Path, name: str) -> None:
     async def test() -> None:
@@ -314,7 +329,7 @@ def test_a_lie_about_a_batch_moves_nothing_and_is_an_alarm(tmp_path: Path, name:
             assert (world.shipper.position, checkpoints.notes) == (3, believed)
             assert not world.shipper.shipped(3).done()
             (alert,) = [one for one in await world.alerts() if one.kind == "log_unproven"]
-            assert (alert.severity, list(alert.evidence)) == ("critical", [believed[-1]])
+            assert (alert.severity, alert.evidence[0]) == ("critical", believed[-1])
             if name in EARLIER:
                 log.be_honest()
                 await world.shipped(6, seconds=1.0)

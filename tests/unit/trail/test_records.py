@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from collections.abc import Sequence as Many
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -453,7 +454,7 @@ def test_hits_of_one_bundle_are_read_in_one_call(asked: list[int], reads: list[t
 def test_the_worker_makes_one_call_after_the_other() -> None:
     async def run() -> list[int]:
         worker, order, calls = Worker(), list[int](), list[Callable[[], None]]()
-        calls.extend(lambda number=number: order.append(number) for number in range(50))
+        calls.extend(partial(order.append, number) for number in range(50))
         await asyncio.gather(*(worker.run(call) for call in calls))
         worker.close()
         worker.close()

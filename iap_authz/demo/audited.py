@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second half of the demonstration, in its order: what the audit log has, survives, proves, and cannot hide.
+
+Invariant: the same as in `run`: what is not as it was to be is text beside what was seen, and decides the exit code.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from iap_authz.demo.audit import load_trails
+from iap_authz.demo.auditor import Auditor
+from iap_authz.demo.live import Live
+from iap_authz.demo.logged import LogReport, end_sidecar, prove_all_logged, restart_log, wait_shipped
+from iap_authz.demo.run import Report
+from iap_authz.demo.show_log import flip_lines, fork_lines, log_document, log_lines
+from iap_authz.demo.tampered import Fork, StoreFlip, flip_store, fork_log
+from iap_authz.errors import NotProven
+from iap_authz.model.ids import AuditId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """All that was shown of the log."""
+
+    log: LogReport
+    flip: StoreFlip
+    fork: Fork
+
+    @property
+    def differences(self) -> list[str]:
+        """What is not as it was to be."""
+        return [*self.log.differences, *self.flip.differences, *self.fork.differences]
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield from log_lines(self.log)
+        yield from flip_lines(self.flip)
+        yield from (f"  found: {finding}" for finding in self.flip.findings)
+        yield from fork_lines(self.fork)
+
+    def document(self) -> Mapping[str, object]:
+        """For programs."""
+        return log_document(self.log, flip=self.flip, fork=self.fork)
+
+
+def audit_log(live: Live, report: Report) -> Audited:
+    """Hold the log to its word, then throw its history away. The sidecar and the log that run afterwards are forked.
+
+    Raises Unavailable where something does not happen in time, NotProven where the log cannot prove itself.
+    """
+    folder = live.world.folder
+    with Auditor(live.logs.honest, folder / "auditor.checkpoint") as auditor:
+        first = auditor.checkpoint()
+        trails = load_trails(live.world.journal)
+        if len(trails) != 1:
+            raise NotProven(f"got the journals of {len(trails)} writers, want one")
+        shipped = wait_shipped(trails[0], auditor)
+        restart = restart_log(live, auditor)
+        trail = end_sidecar(live)
+        ended = wait_shipped(trail, auditor)
+        wanted = [AuditId(line.seen.audit_id) for line in report.lines if line.record is not None]
+        proven = prove_all_logged(trail, auditor, first=first, wanted=[*wanted, AuditId(restart.seen.audit_id)])
+        live.end_log()
+        flip = flip_store(live.logs.honest, restart.index, folder / "log-flipped")
+        fork = fork_log(live, auditor, known=ended.writer)
+    log = LogReport(shipped=shipped, restart=restart, ended=ended, proven=proven)
+    return Audited(log=log, flip=flip, fork=fork)
