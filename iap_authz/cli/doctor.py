@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`iap-authz doctor`: look for what would bite later, and say how to mend it."""
+"""`iap-authz doctor`: look for what would bite later, and say how to mend it.
+
+It runs as the user that will run the service, reads what the configuration names as the service would, and changes
+nothing but one temporary file without a name per storage folder. What it finds is of now: a disk may fill tomorrow.
+"""
 
 import json
 import os
+import re
 import socket
+import stat
 import statistics
 import sys
 import tempfile
@@ -12,17 +18,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import typer
 from google.protobuf.internal import api_implementation
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iap_authz.config import SidecarConfig, load_config
 from iap_authz.demo.live import find_envoy
-from iap_authz.errors import ConfigInvalid, IapError
+from iap_authz.errors import ConfigInvalid, IapError, SourceUnavailable
 from iap_authz.log_config import LogConfig, load_log_config, parse_enrolment
 from iap_authz.tlog.key_file import parse_key_file
+from iap_authz.wiring import make_slots
 
 SYNCS = 20
 SYNC_SLOW_SECONDS = 0.02
@@ -30,6 +40,12 @@ SYNC_SLOW_SECONDS = 0.02
 
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 """Before this version was written no clock can be right."""
+
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+"""A clock that is this wrong makes every token expired, and every record of it stays so (rule T3)."""
+
+SPARE_BYTES = 1 << 30
+"""A log has no bound of its own; below this its end is near."""
 
 CONNECT_SECONDS = 2.0
 OTHERS_BITS = 0o077
@@ -88,8 +104,12 @@ def _check_machine() -> Iterator[Checked]:
     yield _ok("python", None if (3, 11) <= version <= (3, 13) else f"got {version}, want 3.11 to 3.13")
     kind = api_implementation.Type()
     yield _ok("protobuf", None if kind == "upb" else f"got the {kind} implementation, want upb: install the wheel")
+    yield _ok("event loop", None if find_spec("uvloop") else "uvloop is missing: install the wheel of this platform")
     clock = datetime.now(UTC)
-    yield _ok("clock", None if clock > EARLIEST else f"got {clock.isoformat()}, want the time of day: run NTP")
+    want = f"want a time from {EARLIEST.year} to {LATEST.year}: run NTP"
+    yield _ok("clock", None if EARLIEST < clock < LATEST else f"got {clock.isoformat()}, {want}")
+    steady = time.get_clock_info("monotonic").monotonic
+    yield _ok("monotonic clock", None if steady else "got one that can go back: deadlines cannot be kept")
     try:
         find_envoy()
         missing = None
@@ -98,10 +118,13 @@ def _check_machine() -> Iterator[Checked]:
     yield _ok("demo's Envoy", missing, health=Health.WARN)
 
 
+_KIND_LOG = re.compile(rb"^kind:[ \t]*[\"']?Log\b", re.MULTILINE)
+
+
 def _check_config(path: Path) -> Iterator[Checked]:
     try:
-        kind = "Log" if b"kind: Log" in path.read_bytes() else "Sidecar"
-        loaded: SidecarConfig | LogConfig = load_log_config(path) if kind == "Log" else load_config(path)
+        is_log = _KIND_LOG.search(path.read_bytes()) is not None
+        loaded: SidecarConfig | LogConfig = load_log_config(path) if is_log else load_config(path)
     except OSError as error:
         yield _ok(str(path), f"cannot be read: {error.strerror}")
         return
@@ -113,22 +136,41 @@ def _check_config(path: Path) -> Iterator[Checked]:
 
 
 def _check_sidecar(config: SidecarConfig) -> Iterator[Checked]:
-    yield from _check_storage(config.journal.directory, want_bytes=config.journal.bound_bytes)
+    journal = config.journal
+    yield from _check_storage(journal.directory, want_bytes=journal.bound_bytes - _used_bytes(journal.directory))
+    for slot in make_slots(config).all():
+        yield _check_source(slot.name, slot.load)
     if config.log is None:
         message = "no log: records stay on this disk alone, and nothing trims the journal"
         yield _ok("audit log", message, health=Health.WARN)
         return
     yield _ok("audit log", _unreachable(config.log.address), health=Health.WARN)
+    name = config.log.verifier_key.name
+    other = f"got the key of {name}, want that of {config.log_origin}: `iap-authz keys show` prints it"
+    yield _ok("verifier key", None if name == config.log_origin else other)
     yield _ok("enrolment token", _unreadable(config.log.enrolment_token_file, _nothing))
 
 
+def _check_source(name: str, load: Callable[[float], None]) -> Checked:
+    """Whether the service can load what the configuration names. A source that is missing is not fatal to it."""
+    try:
+        load(time.monotonic())
+    except SourceUnavailable as error:
+        return _ok(f"source {name}", str(error), health=Health.WARN)
+    except IapError as error:
+        return _ok(f"source {name}", str(error))
+    return _ok(f"source {name}", None)
+
+
 def _check_log(config: LogConfig) -> Iterator[Checked]:
-    yield from _check_storage(config.directory, want_bytes=0)
+    for place in dict.fromkeys((config.directory, config.head_file.parent, config.trail_file.parent)):
+        yield from _check_storage(place, want_bytes=SPARE_BYTES)
     same = config.head_file.parent == config.directory
     message = f"the head is beside the tiles in {config.directory}: one lost disk, or one old copy, takes both"
     yield _ok("head store", message if same else None, health=Health.WARN)
     yield _ok("key file", _unreadable(config.key_file, lambda content: _check_key(content, config.origin)))
     yield _ok("enrolment file", _unusable(config.enrolment_file, lambda content: _check_enrolment(content, config)))
+    yield _ok("audit log", _unreachable(config.listen), health=Health.WARN)
 
 
 def _check_key(content: bytes, origin: str) -> None:
@@ -166,25 +208,34 @@ def _unusable(path: Path, check: Callable[[bytes], None]) -> str | None:
     return None
 
 
+def _used_bytes(directory: Path) -> int:
+    """What is in the folder already, and so needs no more room."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0
+
+
 def _check_storage(directory: Path, *, want_bytes: int) -> Iterator[Checked]:
-    """Whether the disk keeps what it syncs, soon enough, and has the room."""
-    place = directory
+    """Whether the disk keeps what it syncs, soon enough, has the room, and shows it to nobody else."""
+    place = directory.absolute()
     while not place.exists():
         place = place.parent
     kind = _file_system(place)
     remote = kind.startswith(NETWORK_FILE_SYSTEMS)
-    yield _ok(f"file system of {place}", f"got {kind}, want a local disk" if remote else None)
+    yield _ok(f"file system of {directory}", f"got {kind}, want a local disk" if remote else None)
+    if place == directory.absolute():
+        mode = stat.S_IMODE(place.stat().st_mode)
+        shown = f"got mode {mode:04o}, others may look at the records: chmod 700 {directory}"
+        yield _ok(f"mode of {directory}", shown if mode & OTHERS_BITS else None, health=Health.WARN)
     try:
         seconds = _sync_seconds(place)
     except OSError as error:
-        yield _ok(f"sync in {place}", f"{error.strerror}: this user must be able to write there")
+        yield _ok(f"sync in {directory}", f"{error.strerror}: this user must be able to write in {place}")
         return
     slow = f"got {seconds * 1e3:.1f} ms, want under {SYNC_SLOW_SECONDS * 1e3:.0f} ms: checks will miss their deadline"
-    yield _ok(f"sync in {place}", slow if seconds > SYNC_SLOW_SECONDS else None, health=Health.WARN)
+    yield _ok(f"sync in {directory}", slow if seconds > SYNC_SLOW_SECONDS else None, health=Health.WARN)
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
-    little = f"got {free} bytes free, want the bound of {want_bytes}"
-    yield _ok(f"space in {place}", little if free < want_bytes else None, health=Health.WARN)
+    little = f"got {free} bytes free, want {want_bytes}: free some, or lower the bound"
+    yield _ok(f"space in {directory}", little if free < want_bytes else None, health=Health.WARN)
 
 
 def _file_system(place: Path) -> str:
@@ -212,14 +263,26 @@ def _sync_seconds(place: Path) -> float:
 
 
 def _unreachable(address: str) -> str | None:
+    """What is wrong with the log at `address`: nobody listens, or it does not say that it serves."""
     try:
-        if address.startswith("unix:"):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(CONNECT_SECONDS)
-                connection.connect(address.removeprefix("unix:"))
-        else:
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        _connect(address)
     except OSError as error:
         return f"{address} does not answer: {error.strerror or error}; is `iap-authz serve log` running?"
-    return None
+    with grpc.insecure_channel(address) as channel:
+        try:
+            request = health_pb2.HealthCheckRequest()
+            response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=CONNECT_SECONDS)
+        except grpc.RpcError as error:
+            return f"{address} does not answer gRPC: {error.code().name}; is that the log's gRPC address?"
+    serving = response.status == health_pb2.HealthCheckResponse.SERVING
+    return None if serving else f"{address} is not serving: look at the log's own messages"
+
+
+def _connect(address: str) -> None:
+    if address.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.connect(address.removeprefix("unix:"))
+        return
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()

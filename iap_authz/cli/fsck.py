@@ -9,8 +9,8 @@ import typer
 
 from iap_authz.cli.journals import find_writers, inspect_folder, progress_over
 from iap_authz.cli.log_folder import check_log_folder, is_log_folder
+from iap_authz.cli.log_options import parse_key
 from iap_authz.records.findings import Finding, Inspection
-from iap_authz.tlog.note import VerifierKey
 
 
 def fsck(
@@ -18,7 +18,7 @@ def fsck(
     *,
     origin: Annotated[str | None, typer.Option(help="Of a journal: the audit log that every writer must name.")] = None,
     key: Annotated[
-        list[str] | None, typer.Option(help="Of a log: its verifier key; twice while a key is rotated.")
+        list[str] | None, typer.Option(help="Of a log: its verifier key, or @FILE; twice while a key is rotated.")
     ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Of a log: write what can be derived from the rest.")
@@ -32,7 +32,7 @@ def fsck(
     root of the log confirms: a tile from its entries, one byte that a hash proves.
     """
     if is_log_folder(folder):
-        keys = [VerifierKey.parse(text) for text in key or ()]
+        keys = [parse_key(text, "--key") for text in key or ()]
         raise typer.Exit(check_log_folder(folder, keys, repair=repair, as_json=as_json))
     writers = find_writers(folder)
     with progress_over(writers) as step:

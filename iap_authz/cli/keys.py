@@ -47,7 +47,7 @@ def new_enrolment_token(
         typer.echo(json.dumps({"name": name, "token": token, "sha256": digest}))
         return
     typer.echo(f"token, for the file that a sidecar's log.enrolment_token_file names:\n{token}\n")
-    typer.echo(f"entry, for `tokens:` in the log's enrolment file:\n- {{name: {name}, sha256: {digest}}}")
+    typer.echo(f"entry, for `tokens:` in the log's enrolment file:\n- {{name: {json.dumps(name)}, sha256: {digest}}}")
 
 
 @app.command("show")
@@ -65,9 +65,14 @@ def rotate(
 ) -> None:
     """Change the key of a log without an hour at which everybody must change at once.
 
-    First: `keys rotate FILE`, then restart the log. Every checkpoint now carries both signatures, so writers and
-    auditors may pin either key. Then give everybody the new verifier key. When nobody pins the old one any more: `keys
-    rotate --finish FILE`, and restart the log. What was signed before stays verifiable with the old verifier key.
+    1. `keys rotate FILE`, then restart the log. Safe at any time: every checkpoint now carries both signatures, and
+    whoever pins either key goes on.
+
+    2. Give the new verifier key to every sidecar and auditor. Safe for each of them once it has seen a checkpoint with
+    both signatures: what it has kept from before the restart has the old one only.
+
+    3. `keys rotate --finish FILE`, then restart the log. Safe when nobody pins the old key any more. Keep the old
+    verifier key: what it has signed stays verifiable with it, and the private key is gone.
     """
     if finish:
         dropped, kept = drop_key(file)

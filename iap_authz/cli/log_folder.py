@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`iap-authz fsck` of an audit log's folder: what the files say, recomputed, and what of it can be repaired."""
 
+import fcntl
 import json
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -11,6 +15,7 @@ from rich.console import Console
 from iap_authz.cli.journals import Step, progress_of
 from iap_authz.errors import ConfigInvalid
 from iap_authz.records.log_inspect import inspect_log
+from iap_authz.records.log_inspect_checkpoint import CHECKPOINT_PATH
 from iap_authz.records.log_inspect_findings import LogFinding, LogInspection
 from iap_authz.tlog.batch import Write
 from iap_authz.tlog.note import VerifierKey
@@ -26,15 +31,17 @@ def is_log_folder(folder: Path) -> bool:
 def check_log_folder(folder: Path, keys: list[VerifierKey], *, repair: bool, as_json: bool) -> int:
     """Inspect, report, and repair if asked: what is repaired is inspected again. Returns the exit code."""
     found = _inspect(folder, keys)
-    repaired = list(found.repairs) if repair else []
-    for write in repaired:
-        _replace(folder, write)
+    repaired = [write for write in found.repairs if _replace(folder, write, found)] if repair else []
     if repaired:
         found = _inspect(folder, keys)
     if as_json:
         typer.echo(json.dumps(_as_json(found, repaired)))
     else:
         _show(found, repaired)
+    if repair and found.faults and not found.may_repair:
+        typer.echo(
+            "iap-authz: nothing is repaired: nothing confirms that these are the entries that were signed", err=True
+        )
     if not found.holds:
         return DOES_NOT_HOLD
     return HOLDS if found.signed else CANNOT_TELL
@@ -47,7 +54,7 @@ def _inspect(folder: Path, keys: list[VerifierKey]) -> LogInspection:
         for path in (folder / name).rglob("*")
         if path.is_file()
     )
-    with progress_of(sum((folder / path).stat().st_size for path in paths)) as step:
+    with progress_of(sum(_size(folder / path) for path in paths)) as step:
         return inspect_log(lambda path: _read(folder, path, step), paths, verifiers=keys)
 
 
@@ -62,22 +69,67 @@ def _read(folder: Path, path: str, step: Step) -> bytes | None:
     return content
 
 
-def _replace(folder: Path, write: Write) -> None:
-    """Whole or not at all, and on stable storage: a repair that is torn would be worse than the damage."""
-    path = folder / write.path
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unnamed = path.with_name(f"{path.name}.repair")
-    descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(write.content)
-        file.flush()
-        os.fsync(file.fileno())
-    unnamed.rename(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _size(path: Path) -> int:
+    """Of a log that is served, a stage may be gone by now."""
     try:
-        os.fsync(parent)
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _replace(folder: Path, write: Write, found: LogInspection) -> bool:
+    """Whole or not at all, and on stable storage: a repair that is torn would be worse than the damage.
+
+    The checkpoint is replaced under the lock that a publication holds, and only if it is still the one that was
+    inspected. Returns whether it was.
+    """
+    path = folder / write.path
+    unnamed = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(folder):
+            if write.path == CHECKPOINT_PATH and path.read_bytes() != found.note:
+                return False
+            try:
+                _write(unnamed, write.content)
+                unnamed.rename(path)
+            finally:
+                unnamed.unlink(missing_ok=True)
+            _sync_folders(path.parent, folder)
+    except OSError as error:
+        raise ConfigInvalid.of_file(path, f"cannot be repaired: {error.strerror}") from None
+    return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        os.close(parent)
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A new file for the owner only, synced."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_folders(path: Path, top: Path) -> None:
+    """The folder, and those above it up to the log's own: some of them may be new."""
+    for folder in (path, *path.parents):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if folder == top:
+            return
 
 
 def _show(found: LogInspection, repaired: list[Write]) -> None:
@@ -92,7 +144,7 @@ def _show(found: LogInspection, repaired: list[Write]) -> None:
             f"  writer {state.writer.hex()}: {state.tree.end} records, once and in order{ended}", markup=False
         )
     if found.beyond.staged_size > found.size:
-        console.print(f"  committed beyond the published checkpoint, up to {found.beyond.staged_size}", markup=False)
+        console.print(f"  staged beyond the published checkpoint, up to size {found.beyond.staged_size}", markup=False)
     for finding in found.findings:
         console.print(f"  {finding}", markup=False)
     for problem in found.problems:
@@ -110,7 +162,8 @@ def _as_json(found: LogInspection, repaired: list[Write]) -> dict[str, object]:
         "holds": found.holds if found.signed is not None or not found.holds else None,
         "origin": found.origin,
         "size": found.size,
-        "root": found.root.hex() if found.root is not None else None,
+        "root": found.root.hex(),
+        "confirmed": found.confirmed,
         "signed": found.signed,
         "writers": [
             {"writer": state.writer.hex(), "records": state.tree.end, "retired": state.retired_index}

@@ -97,6 +97,7 @@ def inspect_log(
     attempt.finish_fold()
     return LogInspection(
         origin=attempt.origin,
+        note=note or b"",
         size=attempt.size,
         root=attempt.root,
         confirmed=confirmed,

@@ -70,13 +70,15 @@ class Beyond:
 class LogInspection:
     """The files of a log, recomputed up to the published checkpoint, and beyond as far as the stages reach.
 
-    `root` is the one that the entries hash to. `confirmed`: it is the checkpoint's, and what is wrong with some files
-    is known against it. `signed`: a given key has signed that checkpoint; None if no key was given.
+    `note` is the checkpoint as it is stored; `root` is what the entries hash to. `confirmed`: that is the checkpoint's,
+    and what is wrong with some files is known against it. `signed`: a given key has signed that checkpoint; None if no
+    key was given.
     """
 
     origin: str
+    note: bytes
     size: TreeSize
-    root: NodeHash | None
+    root: NodeHash
     confirmed: bool
     signed: bool | None
     writers: Mapping[WriterId, WriterState]
@@ -92,9 +94,14 @@ class LogInspection:
         return tuple(finding for finding in self.findings if finding.is_fault)
 
     @property
+    def may_repair(self) -> bool:
+        """Whether the entries are those of the checkpoint, and no given key denies it."""
+        return self.confirmed and self.signed is not False
+
+    @property
     def holds(self) -> bool:
         """Whether everything that was checked is as it must be. A signature that could not be checked is no fault."""
-        return self.confirmed and self.signed is not False and not self.faults and not self.problems
+        return self.may_repair and not self.faults and not self.problems
 
 
 def flipped(path: str, offset: int, *, got: int, want: int) -> LogFinding:

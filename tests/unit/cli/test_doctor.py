@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`iap-authz doctor`: each thing that would bite later is found, and comes with its fix."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.internal import api_implementation
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from typer.testing import CliRunner, Result
+
+from iap_authz.adapters.keys.file import create_key_file
+from iap_authz.cli import doctor as verb
+from iap_authz.cli import make_app
+
+ORIGIN = "audit.example.com/orders"
+POLICY = "kind: Policy\nname: p\nroutes:\n- {name: r, match: {paths: ['/a']}, durability: journal}\n"
+
+
+def run(*arguments: object) -> Result:
+    words = ["doctor", *(str(one) for one in arguments)]
+    return CliRunner().invoke(make_app(["doctor"]), words, env={"COLUMNS": "400", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+def checks(*configs: Path) -> dict[str, tuple[str, str]]:
+    """Health and message by name of the check."""
+    words = [word for config in configs for word in ("-c", config)]
+    report = json.loads(run(*words, "--json").stdout)
+    found = {one["check"]: (one["health"], one["message"]) for one in report["checks"]}
+    assert report["holds"] is not any(health_ == "fail" for health_, _ in found.values())
+    return found
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log's configuration in which all is well, but that nothing is served."""
+    key = create_key_file(tmp_path / "log.key", ORIGIN)
+    (tmp_path / "log.pub").write_text(key.render())
+    digest = sha256(b"token").hexdigest()
+    (tmp_path / "enrolment.yaml").write_text(f"tokens:\n- {{name: tests, sha256: {digest}}}\n")
+    (tmp_path / "store").mkdir(mode=0o700)
+    (tmp_path / "head").mkdir(mode=0o700)
+    path = tmp_path / "log.yaml"
+    path.write_text(
+        f"kind: Log\norigin: {ORIGIN}\nkey_file: log.key\ndirectory: store\nhead_file: head/head.sqlite\n"
+        "listen: unix:log.sock\nenrolment_file: enrolment.yaml\n"
+    )
+    return path
+
+
+@pytest.fixture
+def sidecar(log: Path) -> Path:
+    folder = log.parent
+    (folder / "token").write_text("token")
+    (folder / "token").chmod(0o600)
+    (folder / "policy.yaml").write_text(POLICY)
+    (folder / "journal").mkdir(mode=0o700)
+    path = folder / "sidecar.yaml"
+    path.write_text(
+        f"kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: {ORIGIN}\npolicies: [policy.yaml]\n"
+        "journal: {directory: journal, bound: 1MiB}\n"
+        f"log: {{address: 'unix:log.sock', verifier_key: '{(folder / 'log.pub').read_text()}',"
+        " enrolment_token_file: token}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def served(log: Path) -> Iterator[health.HealthServicer]:
+    """gRPC health on the log's socket."""
+    servicer = health.HealthServicer()
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_insecure_port(f"unix:{log.parent / 'log.sock'}")
+    server.start()
+    servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    yield servicer
+    server.stop(None).wait()
+
+
+def test_this_machine_is_fit() -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    names = ("python", "protobuf", "event loop", "clock", "monotonic clock")
+    assert [line.split(maxsplit=1)[1] for line in result.output.splitlines()[:5]] == list(names)
+    assert all(line.startswith("ok") for line in result.output.splitlines()[:5])
+
+
+def test_all_is_well(log: Path, sidecar: Path, served: health.HealthServicer) -> None:
+    del served
+    found = checks(log, sidecar)
+    places = ("sync in", "space in", "mode of")  # what the machine's own disk is like is not this test's matter
+    troubled = {name: said for name, said in found.items() if said[0] != "ok" and not name.startswith(places)}
+    assert troubled.keys() <= {"demo's Envoy"}
+    assert {"key file", "enrolment file", "enrolment token", "verifier key", "audit log", "source policy"} <= {
+        name.replace("tests", "policy") for name in found
+    }
+
+
+@pytest.mark.parametrize("year", [1970, 2025, 2100, 2262])
+def test_a_clock_that_cannot_be_right_fails(year: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
+            return datetime(year, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(verb, "datetime", Clock)
+    result = run()
+    assert result.exit_code == 1
+    assert f"clock: got {year}-01-01" in result.output
+    assert "run NTP" in result.output
+
+
+def test_a_slow_protobuf_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_implementation, "Type", lambda: "python")
+    assert "fail  protobuf: got the python implementation, want upb" in run().output
+
+
+@pytest.mark.parametrize("name", ["log.key", "token"])
+def test_a_secret_that_others_may_read_fails_with_the_fix(name: str, log: Path, sidecar: Path) -> None:
+    (log.parent / name).chmod(0o644)
+    health_, message = checks(log, sidecar)["key file" if name == "log.key" else "enrolment token"]
+    assert (health_, f"chmod 600 {log.parent / name}" in message) == ("fail", True)
+
+
+@pytest.mark.parametrize("name", ["log.key", "token", "enrolment.yaml"])
+def test_a_file_that_is_not_there_fails(name: str, log: Path, sidecar: Path) -> None:
+    (log.parent / name).unlink()
+    check = {"log.key": "key file", "token": "enrolment token", "enrolment.yaml": "enrolment file"}[name]
+    health_, message = checks(log, sidecar)[check]
+    assert (health_, "No such file" in message) == ("fail", True)
+
+
+def test_a_key_of_another_name_fails(log: Path) -> None:
+    (log.parent / "log.key").unlink()
+    create_key_file(log.parent / "log.key", "audit.example.com/other")
+    assert checks(log)["key file"] == ("fail", f"key_file: got a key named audit.example.com/other, want {ORIGIN}")
+
+
+@pytest.mark.parametrize("content", ["tokens: [{name: a}]\n", "tokens:\n- {name: a, sha256: AB}\n", "- 1\n", ""])
+def test_an_enrolment_file_that_the_log_would_refuse_fails(content: str, log: Path) -> None:
+    (log.parent / "enrolment.yaml").write_text(content)
+    assert checks(log)["enrolment file"][0] == "fail"
+
+
+def test_a_configuration_that_the_service_would_refuse_fails(log: Path, tmp_path: Path) -> None:
+    log.write_text(log.read_text().replace("directory", "directori"))
+    health_, message = checks(log)[str(log)]
+    assert (health_, "directori" in message) == ("fail", True)
+    missing = tmp_path / "none.yaml"
+    assert checks(missing)[str(missing)] == ("fail", "cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize("kind", ["kind: 'Log'", 'kind: "Log"', "# kind: Sidecar\nkind: Log", "kind:   Log # kind"])
+def test_the_kind_of_a_file_is_what_it_says(kind: str, log: Path) -> None:
+    log.write_text(log.read_text().replace("kind: Log", kind))
+    assert checks(log)[str(log)] == ("ok", "")
+
+
+def test_a_policy_that_does_not_compile_fails(sidecar: Path) -> None:
+    (sidecar.parent / "policy.yaml").write_text(POLICY.replace("routes:", "routs:"))
+    failed = [name for name, (health_, _) in checks(sidecar).items() if health_ == "fail"]
+    assert failed == ["source policy"]
+
+
+def test_a_source_that_is_missing_is_a_warning(sidecar: Path) -> None:
+    """The service starts without it, and says so in every fact that needed it."""
+    sidecar.write_text(sidecar.read_text() + "device: {inventory_file: none.json}\n")
+    assert checks(sidecar)["source inventory"][0] == "warn"
+
+
+def test_nobody_listens(sidecar: Path) -> None:
+    health_, message = checks(sidecar)["audit log"]
+    assert (health_, "is `iap-authz serve log` running?" in message) == ("warn", True)
+
+
+def test_a_log_that_does_not_serve_is_a_warning(sidecar: Path, served: health.HealthServicer) -> None:
+    served.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_, message = checks(sidecar)["audit log"]
+    assert (health_, "is not serving" in message) == ("warn", True)
+
+
+def test_something_else_at_the_address_is_a_warning(sidecar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "CONNECT_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(sidecar.parent / "log.sock"))
+        listening.listen()
+        health_, message = checks(sidecar)["audit log"]
+    assert (health_, "does not answer gRPC" in message) == ("warn", True)
+
+
+def test_no_log_at_all_is_a_warning(sidecar: Path) -> None:
+    sidecar.write_text(
+        "".join(line for line in sidecar.read_text().splitlines(keepends=True) if not line.startswith("log:"))
+    )
+    health_, message = checks(sidecar)["audit log"]
+    assert (health_, "nothing trims the journal" in message) == ("warn", True)
+
+
+def test_a_head_beside_the_tiles_is_a_warning(log: Path) -> None:
+    log.write_text(log.read_text().replace("head_file: head/head.sqlite\n", ""))
+    assert checks(log)["head store"][0] == "warn"
+
+
+def test_folders_that_others_may_look_into_are_a_warning(log: Path) -> None:
+    (log.parent / "store").chmod(0o755)
+    health_, message = checks(log)[f"mode of {log.parent / 'store'}"]
+    assert (health_, f"chmod 700 {log.parent / 'store'}" in message) == ("warn", True)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs", "cifs", "9p"])
+def test_a_network_file_system_fails(kind: str, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "_file_system", lambda _: kind)
+    assert checks(log)[f"file system of {log.parent / 'store'}"] == ("fail", f"got {kind}, want a local disk")
+
+
+def test_a_slow_sync_is_a_warning_and_one_that_fails_a_failure(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"sync in {log.parent / 'store'}"
+    monkeypatch.setattr(verb, "_sync_seconds", lambda _: 0.5)
+    assert checks(log)[name][0] == "warn"
+
+    def fail(_: int) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fdatasync", fail)
+    health_, message = checks(log)[name]
+    assert (health_, "Read-only file system" in message) == ("fail", True)
+
+
+def test_little_space_is_a_warning(sidecar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"space in {sidecar.parent / 'journal'}"
+    assert checks(sidecar)[name][0] == "ok"
+    sidecar.write_text(sidecar.read_text().replace("1MiB", "1TiB"))
+    full = os.statvfs_result((4096, 4096, 10, 10, 10, 10, 10, 10, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    health_, message = checks(sidecar)[name]
+    assert (health_, "got 40960 bytes free" in message) == ("warn", True)
+
+
+def test_nothing_is_changed(log: Path, sidecar: Path) -> None:
+    (log.parent / "store").rmdir()
+    before = sorted(log.parent.rglob("*"))
+    checks(log, sidecar)
+    assert sorted(log.parent.rglob("*")) == before
+
+
+def test_no_secret_is_shown(log: Path, sidecar: Path) -> None:
+    secret = (log.parent / "log.key").read_text().rpartition("+")[2].strip()
+    (log.parent / "log.key").write_text((log.parent / "log.key").read_text().replace(ORIGIN, "x"))
+    output = run("-c", log, "-c", sidecar).output
+    assert secret not in output
+    assert "PRIVATE" not in output
