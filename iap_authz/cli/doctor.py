@@ -145,9 +145,6 @@ def _check_sidecar(config: SidecarConfig) -> Iterator[Checked]:
         yield _ok("audit log", message, health=Health.WARN)
         return
     yield _ok("audit log", _unreachable(config.log.address), health=Health.WARN)
-    name = config.log.verifier_key.name
-    other = f"got the key of {name}, want that of {config.log_origin}: `iap-authz keys show` prints it"
-    yield _ok("verifier key", None if name == config.log_origin else other)
     yield _ok("enrolment token", _unreadable(config.log.enrolment_token_file, _nothing))
 
 

@@ -80,8 +80,7 @@ def inspect_log(
     `verifiers` are the keys that its checkpoint must be signed with, one or, during a rotation, two. `head` is what
     was committed last, if that is known.
     """
-    paths = list(paths)
-    note = read(CHECKPOINT_PATH)
+    paths, note = list(paths), read(CHECKPOINT_PATH)
     stated = read_note(note or b"", verifiers)
     attempt = _read_tree(read, paths, stated=stated, verifiers=verifiers)
     findings, repairs = list(attempt.walk.findings), list(attempt.walk.repairs)

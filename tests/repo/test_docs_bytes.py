@@ -18,10 +18,14 @@ from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
 from iap_authz.records.evidence import check_evidence, parse_evidence
 from iap_authz.records.journal_format import FrameType, parse_header, read_frames
+from iap_authz.records.log_leaves import log_id
 from iap_authz.records.record import audit_id, parse_record, time_of
 from iap_authz.records.started import possession_message, writer_id, writer_origin
+from iap_authz.tlog.batch import parse_stage
 from iap_authz.tlog.checkpoint import open_checkpoint
+from iap_authz.tlog.edge import EMPTY_EDGE
 from iap_authz.tlog.hashing import EMPTY_ROOT, NodeHash, as_nodes, leaf_hash, node_hash, parse_node_hash
+from iap_authz.tlog.key_file import parse_key_file
 from iap_authz.tlog.note import VerifierKey
 from iap_authz.tlog.proof import check_range, prove_range
 from iap_authz.tlog.proof_file import check_proof_file, parse_proof_file
@@ -201,3 +205,17 @@ def test_range_proof() -> None:
     check_range(leaves[2:5], 2, size=7, proof=proof, root=root)
     with pytest.raises(BadProof):
         check_range(leaves[2:5], 1, size=7, proof=proof, root=root)
+
+
+def test_log_id() -> None:
+    assert log_id("log.example.com/orders").hex() == block(PAGE, "log-id").strip()
+
+
+def test_stage() -> None:
+    stage = parse_stage(bytes.fromhex(block(PAGE, "stage")))
+    assert (stage.edge, stage.root, stage.entries) == (EMPTY_EDGE, EMPTY_ROOT, (b"a", b"bc"))
+
+
+def test_key_file() -> None:
+    (key,) = parse_key_file(block(PAGE, "key-file").encode())
+    assert (key.name, key.seed) == ("log.example.com/orders", bytes(range(32)))
