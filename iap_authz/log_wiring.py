@@ -66,7 +66,7 @@ class Enrolment:
 class LogProcess:
     """Everything of one audit log in one process, in the order it starts; it ends backwards."""
 
-    def __init__(self, config: LogConfig, *, insecure_public: bool = False) -> None:
+    def __init__(self, config: LogConfig, *, insecure_public: bool = False, reindex: bool = False) -> None:
         """Recover the log. Call from the running loop. Raises Invalid, NotProven, OSError."""
         _check_addresses(config, insecure_public=insecure_public)
         signers = _load_signers(config)
@@ -76,6 +76,8 @@ class LogProcess:
         self._heads = SqliteHeadStore(config.head_file)
         self._engine = open_trail(config.trail_file)
         ledger, self._index = SqlLedger(self._engine), SqlIndex(self._engine)
+        if reindex:
+            self._index.clear()
         clock = SystemClock()
         recovered = recover_log(self._tiles, self._heads, signers=signers, clock=clock)
         self._sequencer = Sequencer(
@@ -97,15 +99,7 @@ class LogProcess:
             verifiers=[signer.verifier() for signer in signers],
             enrolled=self._enrolment.names,
         )
-        self._worker = Worker()
-        self._trail = Trail(
-            leaves=self._sequencer.reader,
-            index=self._index,
-            ledger=ledger,
-            evidence=self._log.evidence,
-            run=self._worker.run,
-        )
-        self._stopping = asyncio.Event()
+        self._worker, self._stopping = Worker(), asyncio.Event()
 
     def stop(self) -> None:
         """End `serve`: what was taken is committed and published."""
@@ -119,7 +113,14 @@ class LogProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        server = AuditServer(self._log, self._trail, address=self._config.listen)
+        trail = Trail(
+            leaves=self._sequencer.reader,
+            index=self._index,
+            ledger=SqlLedger(self._engine),
+            evidence=self._log.evidence,
+            run=self._worker.run,
+        )
+        server = AuditServer(self._log, trail, address=self._config.listen)
         tiles = self._tile_server()
         works: list[asyncio.Task[object]] = [
             loop.create_task(self._sequencer.run()),
@@ -181,7 +182,8 @@ async def serve_log(
     config: LogConfig,
     *,
     insecure_public: bool = False,
+    reindex: bool = False,
     started: Callable[[int, int], None] = lambda _grpc, _http: None,
 ) -> None:
     """Serve `config` until SIGTERM or SIGINT. Raises like LogProcess."""
-    await LogProcess(config, insecure_public=insecure_public).serve(started)
+    await LogProcess(config, insecure_public=insecure_public, reindex=reindex).serve(started)

@@ -49,6 +49,7 @@ def log(
         bool,
         typer.Option("--insecure-public", help="Listen beyond loopback: whoever reaches it can read every record."),
     ] = False,
+    reindex: Annotated[bool, typer.Option("--reindex", help="Throw the index away and build it from the log.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Keep the audit log until SIGTERM: take records, answer with receipts and proofs, publish tiles."""
@@ -58,7 +59,7 @@ def log(
     settings = load_log_config(config)
     log_to_stderr(log_level)
     try:
-        uvloop.run(serve_log(settings, insecure_public=insecure_public))
+        uvloop.run(serve_log(settings, insecure_public=insecure_public, reindex=reindex))
     except OSError as error:
         typer.echo(f"iap-authz: the log's storage failed and nothing more is taken: {error}", err=True)
         raise typer.Exit(3) from None

@@ -59,18 +59,19 @@ def restart_writers(
 
 def _resume(ledger: Ledger, origin: str, head: Head) -> Fold:
     """A fold at the size that the ledger stands at, or at 0 if its rows cannot be believed."""
-    size, rows = ledger.load()
+    try:
+        size, rows = ledger.load()
+        states = [state_of(row, origin) for row in rows]
+    except IapError:
+        ledger.clear()
+        return Fold(origin)
     if size > head.size:
         raise Rollback(
             f"the ledger stands at size {size} and the head at {head.size}: an older copy of the head store was put"
             " back. Put back the newest one; if there is none, retire the log: new key, new origin",
             [],
         )
-    try:
-        return Fold.resume(origin, [state_of(row, origin) for row in rows], size=size)
-    except IapError:
-        ledger.clear()
-        return Fold(origin)
+    return Fold.resume(origin, states, size=size)
 
 
 def _note_of(size: int, root: bytes, head: Head, signers: Sequence[NoteSigner]) -> bytes:

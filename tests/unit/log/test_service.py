@@ -12,6 +12,7 @@ from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.errors import (
     BadProof,
     BadSignature,
+    Corrupt,
     IapError,
     LogFrozen,
     Malformed,
@@ -21,6 +22,7 @@ from iap_authz.errors import (
     Rollback,
     UnknownWriter,
 )
+from iap_authz.ports import WriterRow
 from iap_authz.records.log_leaves import log_id
 from iap_authz.records.record import parse_record
 from iap_authz.tlog.batch import Write, parse_stage
@@ -440,6 +442,18 @@ class TestRestart:
 
         run(test, stores)
 
+    def test_a4_a_damaged_ledger_is_rebuilt_from_the_leaves(self) -> None:
+        stores, writer = self.filled()
+        ledger = DamagedLedger()
+        stores.ledger = ledger
+
+        async def test(core: LogCore) -> None:
+            begin, end = writer.add(9)
+            writer.check(await ship(core, writer, begin, end), begin, end, key=core.key)
+
+        run(test, stores)
+        assert ledger.is_cleared
+
     def test_f20_an_older_tile_store_is_refused(self) -> None:
         stores, _ = self.filled()
         stores.tiles = MemoryTileStore()
@@ -451,6 +465,21 @@ class TestRestart:
         stores.heads = MemoryHeadStore()
         with pytest.raises(Rollback, match="head store"):
             run(never, stores)
+
+
+class DamagedLedger(MemoryLedger):
+    """A row of it does not hold, until it is cleared."""
+
+    is_cleared = False
+
+    def load(self) -> tuple[TreeSize, list[WriterRow]]:
+        if not self.is_cleared:
+            raise Corrupt("writers", "got a row that is not what was written")
+        return super().load()
+
+    def clear(self) -> None:
+        self.is_cleared = True
+        super().clear()
 
 
 async def never(_: LogCore) -> None:
