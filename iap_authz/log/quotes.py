@@ -8,13 +8,17 @@ larger than the tree, or has another root, proves that there are two trees: the 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from iap_authz.errors import BadSignature, LogFrozen
+from iap_authz.errors import BadSignature, LogFrozen, Malformed
 from iap_authz.log.sequencer import Sequencer
 from iap_authz.tlog.checkpoint import Checkpoint, open_checkpoint
 from iap_authz.tlog.note import VerifierKey
 
 QUOTES_KEPT = 4_096
 """Checked notes that are kept: each writer quotes the same one until it has a newer."""
+
+
+NOTE_MAX_BYTES = 16_384
+"""A checkpoint with a few keys' and a hundred witnesses' signatures; notes are kept, so junk must not fill memory."""
 
 
 class Quotes:
@@ -32,6 +36,8 @@ class Quotes:
         if note in self._checked:
             self._checked.move_to_end(note)
             return self._checked[note]
+        if len(note) > NOTE_MAX_BYTES:
+            raise Malformed(f"got a quoted checkpoint of {len(note)} bytes, want at most {NOTE_MAX_BYTES}")
         checkpoint = self._open(note)
         ours = self._sequencer.reader.view.signed
         if checkpoint.size > ours.checkpoint.size:

@@ -21,11 +21,14 @@ from iap_authz.ports import BatchRow, Index, Ledger
 from iap_authz.records.admission import Batch, check_registration, check_same_note, check_token, parse_batch
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.record import parse_record
-from iap_authz.tlog.hashing import HASH_BYTES, LeafIndex, NodeHash, TreeSize
+from iap_authz.tlog.hashing import HASH_BYTES, SIZE_LIMIT_LEAVES, LeafIndex, NodeHash, TreeSize
 from iap_authz.tlog.note import VerifierKey
 
 RECEIPTS_MAX = 64
 """Receipts in one answer; a writer asks again from the end of the last one."""
+
+RECEIPTS_SPAN_RECORDS = 65_536
+"""How far one question for receipts looks: batches follow one another, and the asker goes on from the last one."""
 
 ATTESTATION_TOKEN = "token"  # noqa: S105 - a word of record.proto
 """How writers enrol in this version."""
@@ -94,7 +97,7 @@ class AuditLog(Proofs):
         key = (batch.writer, batch.begin, batch.end)
         if batch.begin >= state.tree.end:
             self._sequencer.check_open(sum(map(len, batch.records)))
-            found = self._submit(self._writers.batch(batch), self._pending, key)
+            found = self._submit(self._writers.batch(batch, log_size=self._reader.size()), self._pending, key)
             place = self._place_of(batch, await asyncio.shield(found))
         elif key in self._pending:
             place = self._place_of(batch, await asyncio.shield(self._pending[key]))
@@ -107,9 +110,11 @@ class AuditLog(Proofs):
         """Rule A2. Each consistency proof starts where the receipt before it ended, if that was a larger tree."""
         if len(request.writer) != HASH_BYTES:
             raise Malformed(f"got a writer id of {len(request.writer)} bytes, want {HASH_BYTES}")
-        writer = WriterId(request.writer)
+        writer, begin = WriterId(request.writer), getattr(request, "from")
         self._writers.get(writer)
-        rows = await self._batches(writer, getattr(request, "from"), request.to)
+        if not begin < request.to < SIZE_LIMIT_LEAVES:
+            raise Malformed(f"got records from {begin} to {request.to}, want a range below 2^63")
+        rows = await self._batches(writer, begin, min(request.to, begin + RECEIPTS_SPAN_RECORDS))
         answer, since = log_pb2.GetReceiptsResponse(), TreeSize(request.consistent_from)
         for row in rows[:RECEIPTS_MAX]:
             receipt = await self._receipt(await self._stored_place(row), since=since)
@@ -139,7 +144,7 @@ class AuditLog(Proofs):
 
     async def _retire(self, state: WriterState, cause: str, *, notes: tuple[bytes, bytes]) -> None:
         """Rule W6. Once: later notes of a retired writer say nothing new."""
-        if state.retired_index is None:
+        if not self._writers.is_retired(state.writer):
             self._sequencer.check_open(0)
             await asyncio.shield(
                 self._sequencer.submit(self._writers.retirement(state.writer, cause=cause, notes=notes))

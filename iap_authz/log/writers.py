@@ -40,6 +40,7 @@ class Writers:
         self._origin = origin
         self._states = {state.writer: state for state in states}
         self._rows: dict[WriterId, WriterRow] = {}
+        self._retiring: set[WriterId] = set()
 
     def __iter__(self) -> Iterator[WriterState]:
         """All writers, by id."""
@@ -84,13 +85,17 @@ class Writers:
 
         return Entry(render=render, size_bytes=OWN_LEAF_BYTES, leaf_count=1)
 
-    def batch(self, batch: Batch) -> Entry:
+    def is_retired(self, writer: WriterId) -> bool:
+        """Whether the writer is retired, or is about to be: its retirement is queued, and nothing may come after it."""
+        return writer in self._retiring or self.get(writer).retired_index is not None
+
+    def batch(self, batch: Batch, *, log_size: int) -> Entry:
         """The entry of a writer's next batch; its state moves at once. Raises like `admission.admit`, or Refused."""
         before = self.get(batch.writer)
-        if before.retired_index is not None:
-            raise Refused(f"got a batch of writer {batch.writer.hex()}, which was retired at {before.retired_index}")
+        if self.is_retired(batch.writer):
+            raise Refused(f"got a batch of writer {batch.writer.hex()}, which is retired")
         check_place(batch, before.tree.end)
-        after = self._states[batch.writer] = admit(batch, before)
+        after = self._states[batch.writer] = admit(batch, before, origin=self._origin, log_size=log_size)
 
         def render(first: LeafIndex, time: datetime) -> Rendered:
             end = LeafIndex(first + len(batch.records))
@@ -113,6 +118,7 @@ class Writers:
     def retirement(self, writer: WriterId, *, cause: str, notes: tuple[bytes, bytes]) -> Entry:
         """The entry that publishes two notes of one size and ends their writer (rule W6)."""
         known, other = notes
+        self._retiring.add(writer)
         retired = record_pb2.WriterRetired(
             writer=writer, cause=cause, final_checkpoint=known, conflicting_checkpoint=other
         )

@@ -5,20 +5,20 @@ The invariant: a batch that `admit` returned holds exactly the records that the 
 this writer and stands at its own index, and the tree over all of them has the root in the writer's note.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
 from iap_authz.errors import BadProof, Fork, Malformed, OutOfSequence, Refused, shown
 from iap_authz.model.ids import WriterId
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.log_leaves import LOG_BODIES, log_id
 from iap_authz.records.record import parse_record
 from iap_authz.records.started import check_started, writer_id
-from iap_authz.tlog.checkpoint import open_checkpoint
+from iap_authz.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from iap_authz.tlog.hashing import HASH_BYTES, SIZE_LIMIT_LEAVES, leaf_hash, leaf_hashes, parse_node_hash
-from iap_authz.tlog.note import VerifierKey
+from iap_authz.tlog.note import VerifierKey, parse_note
 from iap_authz.tlog.proof import check_inclusion
 
 BATCH_MAX_RECORDS = 4_096
@@ -26,6 +26,16 @@ BATCH_MAX_RECORDS = 4_096
 
 BATCH_MAX_BYTES = 4 << 20
 """Keeps a round's memory and its stage small; a sidecar sends at most half of it."""
+
+
+NOTE_MAX_BYTES = 1_024
+"""A writer's own note, one signature: it becomes part of a leaf, which junk beside the signature must not overfill."""
+
+WORKLOAD_MAX_CHARS = 1_024
+"""The same for what a writer says it is: a SPIFFE id has at most 2,048 bytes, ours are far shorter."""
+
+_QUOTING = ("writer_started", "heartbeat", "writer_stopped")
+"""Bodies that quote a checkpoint of the log (rule G3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +72,8 @@ def check_registration(request: log_pb2.RegisterRequest, origin: str) -> Registr
     checkpoint = open_checkpoint(request.checkpoint, verifier)
     proof = [parse_node_hash(value) for value in request.inclusion_proof]
     check_inclusion(leaf_hash(request.started), 0, size=checkpoint.size, proof=proof, root=checkpoint.root)
+    if len(record.writer_started.workload) > WORKLOAD_MAX_CHARS:
+        raise Malformed(f"got a workload of {len(record.writer_started.workload)}, want at most {WORKLOAD_MAX_CHARS}")
     return Registration(
         writer=writer_id(verifier.public_key), verifier=verifier, workload=record.writer_started.workload
     )
@@ -77,6 +89,8 @@ def parse_batch(request: log_pb2.AppendRequest) -> Batch:
     size = sum(map(len, request.records))
     if size > BATCH_MAX_BYTES:
         raise Malformed(f"got records of {size} bytes, want at most {BATCH_MAX_BYTES}")
+    if len(request.checkpoint) > NOTE_MAX_BYTES:
+        raise Malformed(f"got a note of {len(request.checkpoint)} bytes, want at most {NOTE_MAX_BYTES}")
     return Batch(
         writer=WriterId(request.writer), begin=begin, end=end, records=tuple(request.records), note=request.checkpoint
     )
@@ -88,12 +102,17 @@ def check_place(batch: Batch, size: int) -> None:
         raise OutOfSequence(f"got records from {batch.begin} to {batch.end}, want them from {size} on", size)
 
 
-def admit(batch: Batch, state: WriterState) -> WriterState:
+def admit(batch: Batch, state: WriterState, *, origin: str, log_size: int) -> WriterState:
     """The writer's state after the batch, which begins where the state ends. Raises Malformed, BadProof, BadSignature.
 
-    A note that a writer signed for a tree which is not the one of its records is BadProof: one note is no fork.
+    A note that a writer signed for a tree which is not the one of its records is BadProof: one note is no fork. What is
+    admitted is no problem to `log_fold`: otherwise a writer could keep the log from starting again.
     """
-    _check_records(batch.records, writer=batch.writer, begin=batch.begin)
+    for sequence, leaf in enumerate(batch.records, batch.begin):
+        record = parse_record(leaf)
+        _check_record(record, writer=batch.writer, sequence=sequence)
+        if record.WhichOneof("body") in _QUOTING:
+            _check_quoting(record, state, origin=origin, log_size=log_size)
     checkpoint = open_checkpoint(batch.note, state.verifier)
     if checkpoint.size != batch.end:
         raise BadProof(f"got a note at {checkpoint.size}, want one at {batch.end}")
@@ -112,15 +131,26 @@ def check_same_note(batch: Batch, known: bytes, *, verifier: VerifierKey) -> Non
         raise Fork(f"got two signed roots of {got.origin} at size {got.size}", [known, batch.note])
 
 
-def _check_records(records: Sequence[bytes], *, writer: WriterId, begin: int) -> None:
+def _check_record(record: record_pb2.Record, *, writer: WriterId, sequence: int) -> None:
     """Rule W5, and that no writer makes what only the log may make."""
-    for sequence, leaf in enumerate(records, begin):
-        record = parse_record(leaf)
-        if record.writer != writer or record.sequence != sequence:
-            raise BadProof(f"got record {record.sequence} of {record.writer.hex()}, want {sequence} of {writer.hex()}")
-        body = record.WhichOneof("body")
-        if body in LOG_BODIES or (body == "writer_started") != (sequence == 0):
-            raise Malformed(f"got {shown(body)} as record {sequence}, which only the log or record 0 may be")
+    if record.writer != writer or record.sequence != sequence:
+        raise BadProof(f"got record {record.sequence} of {record.writer.hex()}, want {sequence} of {writer.hex()}")
+    body = record.WhichOneof("body")
+    if body in LOG_BODIES or (body == "writer_started") != (sequence == 0):
+        raise Malformed(f"got {shown(body)} as record {sequence}, which only the log or record 0 may be")
+
+
+def _check_quoting(record: record_pb2.Record, state: WriterState, *, origin: str, log_size: int) -> None:
+    """Record 0 is that of the registered key, and a quoted checkpoint can be one of this log, of a size it has (G3)."""
+    body = record.WhichOneof("body")
+    if body == "writer_started" and check_started(record, origin) != state.verifier:
+        raise BadProof("got another key in record 0 than was registered")
+    note = getattr(record, body).log_checkpoint
+    if note:
+        checkpoint = parse_checkpoint(parse_note(note).text)
+        if checkpoint.origin != origin or checkpoint.size > log_size:
+            got = f"{shown(checkpoint.origin)} at {checkpoint.size}"
+            raise BadProof(f"got a quoted checkpoint of {got}, want one of {shown(origin)} at {log_size} or less")
 
 
 def check_token(token: str, names_by_sha256: Mapping[str, str]) -> str:

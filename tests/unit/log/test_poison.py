@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A writer with a good token that wants to harm the log: nothing it can send keeps the log from starting again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from google.protobuf.message import Message
+
+from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
+from iap_authz.errors import IapError, Malformed, OutOfSequence, Refused
+from iap_authz.log.service import RECEIPTS_SPAN_RECORDS
+from iap_authz.model.ids import Sequence
+from iap_authz.records.record import parse_record
+from iap_authz.tlog.checkpoint import Checkpoint, sign_checkpoint
+from iap_authz.tlog.hashing import NodeHash, TreeSize, leaf_hash
+from tests.fakes.clock import START
+from tests.fakes.journal import ORIGIN, counted
+from tests.fakes.log_core import LogCore, Shipper, Stores, log_signer, open_core
+
+
+def play(test: Callable[[LogCore, Shipper], Awaitable[None]]) -> None:
+    """One life of a log with a writer, then the next: it starts, and all its leaves fit."""
+    stores, writer = Stores(), Shipper()
+
+    async def first() -> None:
+        async with open_core(stores) as core:
+            await core.log.register(writer.registration())
+            await test(core, writer)
+
+    async def second() -> None:
+        async with open_core(stores) as core:
+            core.check_whole()
+            honest = Shipper("honest")
+            await core.log.register(honest.registration())
+            await core.log.append(honest.batch(0, 1))
+
+    asyncio.run(first())
+    asyncio.run(second())
+
+
+def commit(writer: Shipper, leaves: list[bytes]) -> tuple[int, int]:
+    """Sign whatever it likes as its next records."""
+    begin = len(writer.made.leaves)
+    writer.made.leaves += leaves
+    writer.made.log, note = writer.made.log.commit([leaf_hash(leaf) for leaf in leaves])
+    writer.notes[begin + len(leaves)] = note
+    return begin, begin + len(leaves)
+
+
+def record(writer: Shipper, body: Message, sequence: int | None = None) -> bytes:
+    number = len(writer.made.leaves) if sequence is None else sequence
+    made = parse_record(counted(writer.made.writer, Sequence(number), count=1, time=START + timedelta(hours=1)))
+    made.ClearField("refusals")
+    field = next(one for one in made.DESCRIPTOR.fields if one.message_type is body.DESCRIPTOR)
+    getattr(made, field.name).CopyFrom(body)
+    getattr(made, field.name).SetInParent()
+    return made.SerializeToString(deterministic=True)
+
+
+def beyond(origin: str = ORIGIN) -> bytes:
+    return sign_checkpoint(
+        Checkpoint(origin=origin, size=TreeSize(10**6), root=NodeHash(bytes(32))), log_signer(origin=origin)
+    )
+
+
+@pytest.mark.parametrize(
+    "note", [b"junk", b"\xff" * 9, beyond(), beyond("other.example.com/log")], ids=["junk", "bytes", "beyond", "other"]
+)
+@pytest.mark.parametrize("kind", ["heartbeat", "stopped"])
+def test_g3_a_quoted_checkpoint_that_cannot_be_is_refused(note: bytes, kind: str) -> None:
+    body = {
+        "heartbeat": record_pb2.Heartbeat(log_checkpoint=note),
+        "stopped": record_pb2.WriterStopped(log_checkpoint=note),
+    }[kind]
+
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        begin, end = commit(writer, [record(writer, body)])
+        with pytest.raises(IapError):
+            await core.log.append(writer.batch(begin, end))
+
+    play(test)
+
+
+def test_w2_another_record_0_than_the_registered_one_is_refused() -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        started = parse_record(writer.made.leaves[0])
+        started.writer_started.possession_signature = bytes(64)
+        twin = Shipper()
+        twin.made.leaves.clear()
+        twin.made.log = type(twin.made.log)(tree=twin.made.log.tree.empty(), signer=twin.made.log.signer)
+        commit(twin, [started.SerializeToString(deterministic=True)])
+        with pytest.raises(IapError):
+            await core.log.append(twin.batch(0, 1))
+
+    play(test)
+
+
+def test_a_note_with_junk_beside_its_signature_is_refused() -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        request = writer.batch(0, 1)
+        junk = sign_checkpoint(
+            Checkpoint(origin="x", size=TreeSize(1), root=NodeHash(bytes(32))), log_signer(origin="x")
+        )
+        request.checkpoint += junk.split(b"\n\n")[1] * 3_000
+        with pytest.raises(Malformed):
+            await core.log.append(request)
+
+    play(test)
+
+
+def test_a_workload_that_fills_a_leaf_is_refused() -> None:
+    async def test(core: LogCore, _: Shipper) -> None:
+        big = Shipper("big")
+        started = parse_record(big.made.leaves[0])
+        started.writer_started.workload = "x" * 60_000
+        big.made.leaves.clear()
+        big.made.log = type(big.made.log)(tree=big.made.log.tree.empty(), signer=big.made.log.signer)
+        big.notes.clear()
+        commit(big, [started.SerializeToString(deterministic=True)])
+        with pytest.raises(Malformed):
+            await core.log.register(big.registration())
+
+    play(test)
+
+
+def test_w6_a_writer_that_forks_many_times_at_once_is_retired_once_and_sends_nothing_after() -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        await core.log.append(writer.batch(*writer.add(2)))
+        twin = Shipper()
+        twin.made.log, note = twin.made.log.commit([leaf_hash(b"one"), leaf_hash(b"two")])
+        fork = writer.batch(1, 3)
+        fork.checkpoint = note
+        begin, end = writer.add(1)
+        answers = await asyncio.gather(
+            *(core.log.append(request) for request in (fork, fork, writer.batch(begin, end), fork)),
+            return_exceptions=True,
+        )
+        assert {type(one) for one in answers} <= {Refused, log_pb2.AppendResponse}
+        bodies = [parse_record(leaf).WhichOneof("body") for leaf in core.entries()]
+        assert bodies.count("writer_retired") == 1
+        with pytest.raises((Refused, OutOfSequence)):
+            await core.log.append(writer.batch(*writer.add(1)))
+
+    play(test)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1 << 63), (5, 5), (9, 3), (0, (1 << 64) - 1)])
+def test_a_question_for_receipts_without_bounds_is_refused(begin: int, end: int) -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        request = log_pb2.GetReceiptsRequest(writer=writer.made.writer, to=end)
+        setattr(request, "from", begin)
+        with pytest.raises(Malformed):
+            await core.log.get_receipts(request)
+
+    play(test)
+
+
+def test_receipts_are_found_in_steps() -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        request = log_pb2.GetReceiptsRequest(writer=writer.made.writer, to=RECEIPTS_SPAN_RECORDS * 4)
+        assert len((await core.log.get_receipts(request)).receipts) == 1
+
+    play(test)
+
+
+def test_a_quoted_checkpoint_as_long_as_a_book_is_refused() -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        note = core.sequencer.reader.view.signed.note
+        line = note.split(b"\n\n")[1].replace(ORIGIN.encode(), b"x")
+        with pytest.raises(Malformed):
+            await core.log.append(writer.batch(0, 1, last=note + line * 300))
+
+    play(test)
