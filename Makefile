@@ -18,7 +18,7 @@ LOCK ?=
 CHECKS := check-format check-lint check-types check-layers check-proto check-envoy check-wheel
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check $(CHECKS) proto bench lock clean venv
+.PHONY: help demo test check $(CHECKS) proto bench benchlog lock clean venv
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -58,6 +58,9 @@ proto: $(STAMP) ## Generate iap_authz/_pb from proto/
 
 bench: $(STAMP) ## Measure; prints machine, ratios and raw output
 	$(BIN)/python -m bench
+
+benchlog: $(STAMP) ## Measure the audit log
+	$(BIN)/python -m bench.log
 
 # The second lock holds the first: what is tested is what is shipped.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
