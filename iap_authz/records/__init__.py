@@ -15,7 +15,15 @@ Read in this order:
     repair           which single byte explains a damaged frame
     group            one group commit, recomputed
     inspect          a writer's whole journal, recomputed
-    evidence         a record, and the proof that its writer made it (rule P2)
+    journaled        what is shipped of a journal
+    log_leaves       the leaves that the audit log makes itself (rule P1)
+    log_fold         the log's leaves folded into the states of its writers (rules A4, W5)
+    admission        what the log takes from a writer (rules W2, W5, A1)
+    log_evidence     the log's half of evidence, and how the log makes the whole of it
+    evidence         a record, and the proof that its writer made it and that it is logged (rule P2)
+    completeness     whether a log holds each record of a writer exactly once (rule O1)
+    consistency_file  two checkpoints of a log, and the proof between them
+    log_inspect      a log's files, recomputed; log_inspect_* are its parts
 
 It opens no file, reads no clock and holds no private key.
 """
