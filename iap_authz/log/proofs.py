@@ -35,12 +35,12 @@ class Proofs:
         self._origin = origin
 
     async def note_at(self, size: int) -> bytes:
-        """The note that was signed at `size`. Raises NotFound."""
-        if size == self._reader.view.size:
-            return self._reader.view.signed.note
+        """The note that was signed at `size` first (rule A3). Raises NotFound."""
         note = self._sequencer.unrecorded_note(size)
         if note is None:
             note = await self._sequencer.in_thread(partial(self._ledger.note, TreeSize(size)))
+        if note is None and size == self._reader.view.size:
+            note = self._reader.view.signed.note
         if note is None:
             raise NotFound(f"got size {size}, at which no checkpoint was signed")
         return note
@@ -192,6 +192,9 @@ class Proofs:
         return index
 
     async def _note_or_none(self, size: int) -> bytes:
+        """The newest tree's note by the keys of today, which may be others than those that signed it first."""
+        if size == self._reader.view.size:
+            return self._reader.view.signed.note
         try:
             return await self.note_at(size)
         except NotFound:

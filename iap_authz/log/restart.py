@@ -49,7 +49,7 @@ def restart_writers(
     ledger.add(
         RoundRows(
             size=head.size,
-            notes=tuple(dict(notes).items()),
+            notes=tuple((size, note) for size, note in dict(notes).items() if ledger.note(size) is None),
             batches=tuple(_batch_rows(fold.drain_batches(), sizes)),
             writers=tuple(row_of(state, head.time) for state in states),
         )
