@@ -11,25 +11,28 @@ from iap_authz.demo.audit import load_trails
 from iap_authz.demo.auditor import Auditor
 from iap_authz.demo.live import Live
 from iap_authz.demo.logged import LogReport, end_sidecar, prove_all_logged, restart_log, wait_shipped
-from iap_authz.demo.run import Report
+from iap_authz.demo.run import Line, Report, line_of
 from iap_authz.demo.show_log import flip_lines, fork_lines, log_document, log_lines
 from iap_authz.demo.tampered import Fork, StoreFlip, flip_store, fork_log
 from iap_authz.errors import NotProven
 from iap_authz.model.ids import AuditId
+from iap_authz.tlog.checkpoint import SignedCheckpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """All that was shown of the log."""
+    """All that was shown of the log. `meanwhile` is what was asked while it was down."""
 
     log: LogReport
+    meanwhile: Line
     flip: StoreFlip
     fork: Fork
 
     @property
     def differences(self) -> list[str]:
         """What is not as it was to be."""
-        return [*self.log.differences, *self.flip.differences, *self.fork.differences]
+        meanwhile = [f"while the log was down: {difference}" for difference in self.meanwhile.differences]
+        return [*meanwhile, *self.log.differences, *self.flip.differences, *self.fork.differences]
 
     def lines(self) -> Iterator[str]:
         """For people."""
@@ -43,14 +46,25 @@ class Audited:
         return log_document(self.log, flip=self.flip, fork=self.fork)
 
 
-def audit_log(live: Live, report: Report) -> Audited:
-    """Hold the log to its word, then throw its history away. The sidecar and the log that run afterwards are forked.
+def first_checkpoint(live: Live) -> SignedCheckpoint:
+    """What the auditor sees of the log before anything is asked. All that follows has to extend it.
+
+    Raises Unavailable where there is none in time.
+    """
+    with _auditor(live) as auditor:
+        return auditor.checkpoint()
+
+
+def _auditor(live: Live) -> Auditor:
+    return Auditor(live.logs.honest, live.world.folder / "auditor.checkpoint")
+
+
+def audit_log(live: Live, report: Report, *, first: SignedCheckpoint) -> Audited:
+    """Hold the log to its word since `first`, then throw its history away: the log that runs afterwards has none.
 
     Raises Unavailable where something does not happen in time, NotProven where the log cannot prove itself.
     """
-    folder = live.world.folder
-    with Auditor(live.logs.honest, folder / "auditor.checkpoint") as auditor:
-        first = auditor.checkpoint()
+    with _auditor(live) as auditor:
         trails = load_trails(live.world.journal)
         if len(trails) != 1:
             raise NotProven(f"got the journals of {len(trails)} writers, want one")
@@ -61,7 +75,7 @@ def audit_log(live: Live, report: Report) -> Audited:
         wanted = [AuditId(line.seen.audit_id) for line in report.lines if line.record is not None]
         proven = prove_all_logged(trail, auditor, first=first, wanted=[*wanted, AuditId(restart.seen.audit_id)])
         live.end_log()
-        flip = flip_store(live.logs.honest, restart.index, folder / "log-flipped")
+        flip = flip_store(live.logs.honest, restart.index, live.world.folder / "log-flipped")
         fork = fork_log(live, auditor, known=ended.writer)
     log = LogReport(shipped=shipped, restart=restart, ended=ended, proven=proven)
-    return Audited(log=log, flip=flip, fork=fork)
+    return Audited(log=log, meanwhile=line_of(restart.seen, trail.records()), flip=flip, fork=fork)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from iap_authz.demo.audited import Audited, audit_log
+from iap_authz.demo.audited import Audited, audit_log, first_checkpoint
 from iap_authz.demo.live import Live, find_envoy, go_live_logged
 from iap_authz.demo.processes import signals_raise
 from iap_authz.demo.run import Report, run_demo
@@ -32,12 +32,13 @@ def show_demo(*, keep: bool, as_json: bool, folder: Path | None) -> bool:
         if not as_json:
             console.print("Making keys, certificates, policy and places; starting log, sidecar and Envoy ...")
         with go_live_logged(place, envoy=envoy) as live:
+            first = first_checkpoint(live)
             report = run_demo(live, lambda seen: None if as_json else show_asked(console, seen))
-            audited = audit_log(live, report)
+            audited = audit_log(live, report, first=first)
             _show(report, audited, as_json=as_json)
             if keep:
                 put_back(live)
-                _stay_up(live)
+                _stay_up(live, audited)
     if not (as_json or keep):
         console.print("Everything has ended. Next: iap-authz demo --keep, to try requests and policies of your own.")
     return not (report.differences or audited.differences)
@@ -73,9 +74,9 @@ def _demo_folder(folder: Path | None) -> Iterator[Path]:
     yield folder.absolute()
 
 
-def _stay_up(live: Live) -> None:
+def _stay_up(live: Live, audited: Audited) -> None:
     """Until Ctrl-C; SIGTERM and SIGHUP raise by themselves. On standard error, so that --json stays one object."""
     with suppress(KeyboardInterrupt):
-        show_next(make_console(stderr=True), live)
+        show_next(make_console(stderr=True), live, audited)
         while True:
             signal.pause()

@@ -177,9 +177,10 @@ def _case_document(line: Line) -> Mapping[str, object]:
     }
 
 
-def show_next(console: Console, live: Live) -> None:
+def show_next(console: Console, live: Live, audited: Audited) -> None:
     """What to try while everything is up. Each line can be pasted into a shell."""
     folder, port = live.world.folder, live.client.port if live.client is not None else 0
+    key = f"@{_pasted(folder, 'log.vkey')}"
     curl = [
         f"curl -i --haproxy-protocol --haproxy-clientip {ADDRESSES['Berlin']}",
         f"--resolve {HOST}:{port}:127.0.0.1 --cacert {_pasted(folder, 'tls/ca.crt')}",
@@ -191,14 +192,19 @@ def show_next(console: Console, live: Live) -> None:
         " ".join(curl),
         "# the policy is read again within a second of a change",
         f"$EDITOR {_pasted(folder, 'policy.yaml')}",
-        "# every byte of the journal, and of the copy with the flipped one",
+        "# the log: records that it proves to have, and one with the proofs of that and of who made it",
+        f"export IAP_AUTHZ_LOG={live.logs.honest.address} IAP_AUTHZ_LOG_KEY={key} XDG_STATE_HOME={_pasted(folder, '')}",
+        "iap-authz records search --verdict deny",
+        f"iap-authz prove record {audited.log.restart.seen.audit_id} -o {_pasted(folder, 'proof.json')}",
+        f"iap-authz verify {_pasted(folder, 'proof.json')} --log-key {key}",
+        "# every byte of the log's files, and of the copy with the flipped one; the same of the journal",
+        f"iap-authz fsck {_pasted(folder, 'log')} --key {key}",
+        f"iap-authz fsck {_pasted(folder, 'log-flipped')} --key {key}",
         f"iap-authz fsck {_pasted(folder, 'journal')}",
         f"iap-authz fsck {_pasted(folder, 'journal-flipped')}",
-        "# what the audit log has, each record proved; its files, and the copy with the flipped byte",
-        f"export IAP_AUTHZ_LOG={live.logs.honest.address} IAP_AUTHZ_LOG_KEY=@{_pasted(folder, 'log.vkey')}",
-        "iap-authz records search --verdict deny",
-        f"iap-authz fsck {_pasted(folder, 'log')} --key $(cat {_pasted(folder, 'log.vkey')})",
-        f"iap-authz fsck {_pasted(folder, 'log-flipped')} --key $(cat {_pasted(folder, 'log.vkey')})",
+        "# kill the log, ask as much as you like, start it again (until Ctrl-C there): nothing is lost",
+        f"kill -9 {live.log.pid if live.log is not None else 0}",
+        f"iap-authz serve log --config {_pasted(folder, 'log.yaml')}",
     )
     console.print("Everything is up; Ctrl-C ends it. From another terminal:", style="bold")
     for line in lines:

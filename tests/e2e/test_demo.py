@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -74,12 +76,13 @@ def test_the_demonstration_holds_and_leaves_nothing(short_folder: Path) -> None:
     assert processes_naming(str(short_folder)) == []
 
 
-def check_log(log: dict[str, dict[str, object]], *, cases: int) -> None:
+def check_log(log: dict[str, dict[str, Any]], *, cases: int) -> None:
     """The audit log's part: everything shipped, survived, proved, and both tamperings caught."""
     assert log["shipped"]["missing"] == log["ended"]["missing"] == 0
     assert log["ended"]["journaled"] == log["ended"]["in_log"]
     assert log["ended"]["tail"] == "stopped"
     assert log["restart"]["status_meanwhile"] == 200
+    assert log["first"]["size"] < log["restart"]["size_before"] <= log["restart"]["index"] < log["last"]["size"]
     assert log["proofs"]["records"] == sum(case.outcome.verdict is not None for case in CASES) + 1 <= cases + 1
     assert str(log["flipped"]["offset"]) in str(log["flipped"]["found"])
     assert "an older copy of this log was put back" in str(log["forked"]["frozen_because"])
@@ -128,29 +131,77 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=("ctrl-c", "sigterm"))
-def test_kept_up_until_a_signal_and_then_gone(short_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_kept_up_until_ctrl_c_and_then_gone_and_what_it_prints_can_be_pasted(
+    short_folder: Path, tmp_path: Path
+) -> None:
     kept, output = tmp_path / "kept", tmp_path / "output"
-    environment = {**os.environ, "TMPDIR": str(short_folder), "PYTHONUNBUFFERED": "1"}
     with output.open("wb") as file:
-        process = subprocess.Popen([*COMMAND, "--keep", "--folder", kept], stdout=file, stderr=file, env=environment)
+        process = start("--keep", "--folder", str(kept), folder=short_folder, output=file)
     try:
-        for _ in range(20 * END_SECONDS):
-            if "Ctrl-C ends it" in output.read_text() or wait_ended(process, 0.05):
-                break
+        wait_for(lambda: "Ctrl-C ends it" in output.read_text(), process)
         assert process.poll() is None, output.read_text()
         assert len(processes_naming(str(kept))) == 4  # the demonstration, the log, the sidecar, Envoy
-        process.send_signal(number)
-        assert wait_ended(process, END_SECONDS) == [0 if number is signal.SIGINT else 128 + number]
+        paste(output.read_text())
+        process.send_signal(signal.SIGINT)
+        assert wait_ended(process, END_SECONDS) == [0]
     finally:
-        process.kill()
-        process.wait()
+        end(process)
     assert processes_naming(str(kept)) == []
     assert list(short_folder.iterdir()) == []
     assert "curl -i --haproxy-protocol" in output.read_text()
     assert (kept / "policy.yaml").is_file()
     assert kept.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in kept.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
+def paste(shown: str) -> None:
+    """Paste what the demonstration prints about its log into a shell, all but what would go on or end something."""
+    lines = [line.strip() for line in shown.partition("Ctrl-C ends it")[2].splitlines()]
+    pasted = [line for line in lines if re.match(r"export |iap-authz (records|prove|verify|fsck) ", line)]
+    assert [line.split()[1] for line in pasted[1:]] == ["records", "prove", "verify", "fsck", "fsck", "fsck", "fsck"]
+    commands = [line.replace("iap-authz", f"{sys.executable} -m iap_authz", 1) for line in pasted]
+    script = "\n".join(["umask 077", commands[0], *(f"{line}; echo exit $?" for line in commands[1:])])
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=END_SECONDS, check=False, stdin=subprocess.DEVNULL
+    )
+    codes = re.findall(r"^exit ([0-9]+)$", done.stdout, re.MULTILINE)
+    assert codes == ["0", "0", "0", "0", "1", "0", "1"], done.stdout + done.stderr
+
+
+def test_sigterm_in_the_middle_leaves_nothing(short_folder: Path, tmp_path: Path) -> None:
+    kept, output = tmp_path / "kept", tmp_path / "output"
+    with output.open("wb") as file:
+        process = start("--folder", str(kept), folder=short_folder, output=file)
+    try:
+        wait_for(lambda: len(processes_naming(str(kept))) == 4, process)
+        process.send_signal(signal.SIGTERM)
+        assert wait_ended(process, END_SECONDS) == [128 + signal.SIGTERM], output.read_text()
+    finally:
+        end(process)
+    assert processes_naming(str(kept)) == []
+    assert list(short_folder.iterdir()) == []
+
+
+def start(*arguments: str, folder: Path, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start the demonstration with a temporary folder of its own."""
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([*COMMAND, *arguments], stdout=output, stderr=output, env=environment)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End the demonstration and all that it has started, also after a test that has failed."""
+    process.terminate()
+    if not wait_ended(process, END_SECONDS):
+        process.kill()
+        process.wait()
+
+
+def wait_for(holds: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    """Until `holds`, or the process ends, or too many looks."""
+    for _ in range(20 * END_SECONDS):
+        if holds() or wait_ended(process, 0.05):
+            return
+    raise AssertionError("what the test waits for did not come about")
 
 
 def wait_ended(process: "subprocess.Popen[bytes]", seconds: float) -> list[int]:
