@@ -13,7 +13,7 @@ from iap_authz.adapters.audit_grpc.server import AuditServer
 from iap_authz.adapters.clock import SystemClock
 from iap_authz.adapters.facts.files import FileSource
 from iap_authz.adapters.http.server import TileServer
-from iap_authz.adapters.keys.file import load_signers
+from iap_authz.adapters.keys.file import load_retired, load_signers
 from iap_authz.adapters.stores.head_sqlite import SqliteHeadStore
 from iap_authz.adapters.stores.posix import PosixTileStore
 from iap_authz.adapters.telemetry.jsonlog import start_logging
@@ -69,7 +69,7 @@ class LogProcess:
     def __init__(self, config: LogConfig, *, insecure_public: bool = False, reindex: bool = False) -> None:
         """Recover the log. Call from the running loop. Raises Invalid, NotProven, OSError."""
         _check_addresses(config, insecure_public=insecure_public)
-        signers = _load_signers(config)
+        signers, retired = _load_signers(config), load_retired(config.key_file)
         self._config = config
         self._enrolment = Enrolment(config.enrolment_file)
         self._tiles = PosixTileStore(config.directory)
@@ -79,7 +79,7 @@ class LogProcess:
         if reindex:
             self._index.clear()
         clock = SystemClock()
-        recovered = recover_log(self._tiles, self._heads, signers=signers, clock=clock)
+        recovered = recover_log(self._tiles, self._heads, signers=signers, clock=clock, retired=retired)
         self._sequencer = Sequencer(
             recovered,
             signers=signers,
@@ -98,6 +98,7 @@ class LogProcess:
             index=self._index,
             verifiers=[signer.verifier() for signer in signers],
             enrolled=self._enrolment.names,
+            retired=retired,
         )
         self._worker, self._stopping = Worker(), asyncio.Event()
 

@@ -71,8 +71,8 @@ def rotate(
     2. Give the new verifier key to every sidecar and auditor. Safe for each of them once it has seen a checkpoint with
     both signatures: what it has kept from before the restart has the old one only.
 
-    3. `keys rotate --finish FILE`, then restart the log. Safe when nobody pins the old key any more. Keep the old
-    verifier key: what it has signed stays verifiable with it, and the private key is gone.
+    3. `keys rotate --finish FILE`, then restart the log. Safe when nobody pins the old key any more. The old
+    private key is gone for good; its verifier key stays in the file, since the log must read what it has signed.
     """
     if finish:
         dropped, kept = drop_key(file)

@@ -86,16 +86,23 @@ def publish(
 ) -> SignedCheckpoint:
     """Step 6: `signed` is of the committed head that ends in `edge`; returns what is published now.
 
-    Never goes back: a smaller or equal size is left as it is. Raises HeadMoved if another has published.
+    Never goes back: a smaller size is left as it is. The same tree is published again where other keys sign now, so
+    that whoever pins one of them can go on although nothing was added. Raises HeadMoved if another has published.
     """
     old = published.checkpoint.size if published is not None else 0
-    if published is not None and signed.checkpoint.size <= old:
+    if published is not None and not is_due(signed, published):
         return published
     partial = plan_partials(edge, published=old)
     if partial:
         tiles.create(partial)
     tiles.publish(signed.note, expected=None if published is None else published.note)
     return signed
+
+
+def is_due(signed: SignedCheckpoint, published: SignedCheckpoint) -> bool:
+    """Whether `signed` is more than what is published: a larger tree, or the same one under other keys."""
+    same = signed.checkpoint == published.checkpoint
+    return signed.checkpoint.size > published.checkpoint.size or (same and signed.note != published.note)
 
 
 def record_and_discard(rows: RoundRows, *, ledger: Ledger, tiles: TileStore) -> None:

@@ -23,7 +23,7 @@ from iap_authz.tlog.batch import BatchPlan, Stage, parse_stage, recover
 from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
 from iap_authz.tlog.edge import EMPTY_EDGE, Edge, check_edge
 from iap_authz.tlog.hashing import EMPTY_ROOT, HASH_BYTES, TreeSize
-from iap_authz.tlog.note import NoteSigner
+from iap_authz.tlog.note import NoteSigner, VerifierKey
 from iap_authz.tlog.proof import check_consistency, prove_consistency
 from iap_authz.tlog.tiles import level_count, partial_bundle, partial_tiles, render_bundle_path, render_tile_path
 
@@ -39,9 +39,19 @@ class Recovered:
     rounds: tuple[BatchPlan, ...]
 
 
-def recover_log(tiles: TileStore, heads: HeadStore, *, signers: Sequence[NoteSigner], clock: Clock) -> Recovered:
-    """Recover, or start a new log. Raises Corrupt or Rollback with what to do; OSError, HeadMoved."""
-    published = _open_published(tiles, signers)
+def recover_log(
+    tiles: TileStore,
+    heads: HeadStore,
+    *,
+    signers: Sequence[NoteSigner],
+    clock: Clock,
+    retired: Sequence[VerifierKey] = (),
+) -> Recovered:
+    """Recover, or start a new log. `retired` are keys that were rotated out: what they published is still ours.
+
+    Raises Corrupt or Rollback with what to do; OSError, HeadMoved.
+    """
+    published = _open_published(tiles, [*(signer.verifier() for signer in signers), *retired])
     head = heads.load()
     if head is None:
         head = _start(tiles, heads, published=published, clock=clock)
@@ -82,15 +92,15 @@ def _start(tiles: TileStore, heads: HeadStore, *, published: SignedCheckpoint | 
     return head
 
 
-def _open_published(tiles: TileStore, signers: Sequence[NoteSigner]) -> SignedCheckpoint | None:
+def _open_published(tiles: TileStore, verifiers: Sequence[VerifierKey]) -> SignedCheckpoint | None:
     """The published checkpoint, if one of our keys signed it."""
     note = tiles.read("checkpoint")
     if note is None:
         return None
     problem: IapError | None = None
-    for signer in signers:
+    for verifier in verifiers:
         try:
-            return SignedCheckpoint(checkpoint=open_checkpoint(note, signer.verifier()), note=note)
+            return SignedCheckpoint(checkpoint=open_checkpoint(note, verifier), note=note)
         except IapError as error:
             problem = error
     raise Corrupt("checkpoint", f"{problem}: it is not signed by this log's key, or was changed: run `iap-authz fsck`")

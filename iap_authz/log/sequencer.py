@@ -23,7 +23,7 @@ from functools import partial
 from typing import TypeVar
 
 from iap_authz.errors import HeadMoved, LogFrozen, QueueFull, Unavailable
-from iap_authz.log.commit import Staged, apply, prepare, publish, record_and_discard, stage_and_swap
+from iap_authz.log.commit import Staged, apply, is_due, prepare, publish, record_and_discard, stage_and_swap
 from iap_authz.log.reader import Reader, View
 from iap_authz.log.recover import Recovered, sign_head
 from iap_authz.ports import BatchRow, Clock, Freeze, Head, HeadStore, Ledger, RoundRows, TileStore, WriterRow
@@ -301,7 +301,7 @@ class Sequencer:
     async def _publish(self) -> None:
         """Steps 6 to 8, for the newest head that is applied."""
         view = self._applied_view
-        if self._freeze is not None or (self._published is not None and self._published.checkpoint.size >= view.size):
+        if self._freeze is not None or (self._published is not None and not is_due(view.signed, self._published)):
             return
         sizes = [size for size in self._unrecorded if size <= view.size]
         rows = _rows_of([self._unrecorded[size] for size in sizes], size=view.size)

@@ -21,8 +21,9 @@ from iap_authz.ports import BatchRow, Index, Ledger
 from iap_authz.records.admission import Batch, check_registration, check_same_note, check_token, parse_batch
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.record import parse_record
+from iap_authz.tlog.checkpoint import parse_checkpoint
 from iap_authz.tlog.hashing import HASH_BYTES, SIZE_LIMIT_LEAVES, LeafIndex, NodeHash, TreeSize
-from iap_authz.tlog.note import VerifierKey
+from iap_authz.tlog.note import VerifierKey, parse_note
 
 RECEIPTS_MAX = 64
 """Receipts in one answer; a writer asks again from the end of the last one."""
@@ -64,10 +65,12 @@ class AuditLog(Proofs):
         index: Index,
         verifiers: Sequence[VerifierKey],
         enrolled: Callable[[], Mapping[str, str]],
+        retired: Sequence[VerifierKey] = (),
     ) -> None:
         super().__init__(sequencer, writers, ledger=ledger, index=index, origin=verifiers[0].name)
         self._enrolled = enrolled
-        self._quotes = Quotes(sequencer, verifiers)
+        self._verifiers = verifiers
+        self._quotes = Quotes(sequencer, [*verifiers, *retired])
         self._pending: dict[tuple[WriterId, int, int], asyncio.Future[Sequenced]] = {}
         self._registering: dict[WriterId, asyncio.Future[Sequenced]] = {}
 
@@ -118,9 +121,14 @@ class AuditLog(Proofs):
         answer, since = log_pb2.GetReceiptsResponse(), TreeSize(request.consistent_from)
         for row in rows[:RECEIPTS_MAX]:
             receipt = await self._receipt(await self._stored_place(row), since=since)
-            since = max(since, row.round_size)
+            since = max(since, parse_checkpoint(parse_note(receipt.checkpoint).text).size)
             answer.receipts.append(receipt)
         return answer
+
+    def _is_signed(self, note: bytes) -> bool:
+        """Whether a key of today has signed a note of ours."""
+        signed = {line.key_id for line in parse_note(note).signatures}
+        return any(verifier.key_id in signed for verifier in self._verifiers)
 
     def _submit(self, entry: Entry, table: dict[K, "asyncio.Future[Sequenced]"], key: K) -> "asyncio.Future[Sequenced]":
         found = table[key] = self._sequencer.submit(entry)
@@ -164,10 +172,16 @@ class AuditLog(Proofs):
         )
 
     async def _stored_place(self, row: BatchRow) -> _Place:
-        """The same, of a batch of an earlier round: the proof is computed again, the note is the one that was kept."""
+        """The same, of a batch of an earlier round: the proof is computed again, the note is the one that was kept.
+
+        A note that only keys of the past have signed convinces nobody who pins the present one, and an old size is not
+        signed again (A3): the proof is then for the newest checkpoint.
+        """
         count = row.end - row.begin + 1
         last = LeafIndex(row.first_index + count - 1)
-        note = await self.note_at(row.round_size)
+        size, note = row.round_size, await self.note_at(row.round_size)
+        if not self._is_signed(note):
+            size, note = self._reader.view.size, self._reader.view.signed.note
         return _Place(
             writer=row.writer,
             begin=row.begin,
@@ -175,8 +189,8 @@ class AuditLog(Proofs):
             first_index=row.first_index,
             leaf_count=count,
             last_leaf=(await self._reader.read(last, 1))[0],
-            range_proof=await self._reader.range_of(row.first_index, count, size=row.round_size),
-            size=row.round_size,
+            range_proof=await self._reader.range_of(row.first_index, count, size=size),
+            size=size,
             note=note,
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private keys of a log as text: one line a key, in the form that Go's `note` package reads.
+"""The keys of a log as text: one line a key, private ones in the form that Go's `note` package reads.
 
 The invariant: a line that parses renders back to itself, its key id is the one of its name and key, and no message,
 `repr` or exception of this module holds a byte of a seed.
@@ -8,8 +8,11 @@ The invariant: a line that parses renders back to itself, its key id is the one 
 
     key id = SHA-256(name || 0x0A || 0x01 || public key)[:4], as in the verifier key text (`note`)
 
-A file holds one line, and two while a key is rotated: the older one first. Both have the log's origin as their name,
-and every checkpoint then carries both signatures, so that a reader who pins either of them goes on.
+A file holds one private key, and two while a key is rotated: the older one first. Both have the log's origin as their
+name, and every checkpoint then carries both signatures, so that a reader who pins either of them goes on.
+
+Before them stand the verifier keys of those that were rotated out, `<name>+<key id>+<base64(0x01 || public key)>`, the
+oldest first. They sign nothing any more; the log needs them to read what they have signed.
 
 Specification: golang.org/x/mod/sumdb/note, `GenerateKey`. Where the file is and who may read it is for `adapters/keys`.
 """
@@ -33,8 +36,11 @@ SEED_BYTES = 32
 KEYS_MAX = 2
 """The key in force and, during a rotation, the one that follows it."""
 
-FILE_MAX_BYTES = 4096
-"""Far more than two lines with the longest names."""
+RETIRED_MAX = 16
+"""Rotations that a file remembers: at one a year, longer than any log of this kind has lived."""
+
+FILE_MAX_BYTES = 16_384
+"""Far more than that many lines with the longest names."""
 
 _PARTS = 3
 
@@ -103,7 +109,34 @@ def render_key_line(key: PrivateKey) -> str:
 
 
 def parse_key_file(content: bytes) -> tuple[PrivateKey, ...]:
-    """The keys of a file, the oldest first: one or two, of one name, each once. Raises Malformed."""
+    """The private keys of a file, the oldest first: one or two, of one name, each once. Raises Malformed."""
+    return _parse(content)[1]
+
+
+def parse_retired(content: bytes) -> tuple[VerifierKey, ...]:
+    """The verifier keys of a file that were rotated out, the oldest first. Raises Malformed."""
+    return _parse(content)[0]
+
+
+def render_key_file(keys: Sequence[PrivateKey], *, retired: Sequence[VerifierKey] = ()) -> bytes:
+    """The bytes of a file with these keys, the oldest first."""
+    lines = [*(key.render() for key in retired), *map(render_key_line, keys)]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def check_keys(keys: Sequence[PrivateKey], *, retired: Sequence[VerifierKey] = ()) -> None:
+    """Raise Malformed unless these keys may stand in one file."""
+    if not 1 <= len(keys) <= KEYS_MAX:
+        raise Malformed(f"got {len(keys)} keys, want 1, or {KEYS_MAX} during a rotation")
+    if len(retired) > RETIRED_MAX:
+        raise Malformed(f"got {len(retired)} retired keys, want at most {RETIRED_MAX}")
+    names = {key.name for key in keys} | {key.name for key in retired}
+    ids = {key.key_id for key in keys} | {key.key_id for key in retired}
+    if len(names) != 1 or len(ids) != len(keys) + len(retired):
+        raise Malformed("got keys of several names, or two with one key id, want different keys of one log")
+
+
+def _parse(content: bytes) -> tuple[tuple[VerifierKey, ...], tuple[PrivateKey, ...]]:
     if len(content) > FILE_MAX_BYTES:
         raise Malformed(f"got a key file of {len(content)} bytes, want at most {FILE_MAX_BYTES}")
     try:
@@ -112,19 +145,17 @@ def parse_key_file(content: bytes) -> tuple[PrivateKey, ...]:
         raise Malformed("got a key file that is no UTF-8 text") from None
     if not text.endswith("\n"):
         raise Malformed("got a key file without a final newline")
-    keys = tuple(parse_key_line(line) for line in text[:-1].split("\n"))
-    check_keys(keys)
-    return keys
+    lines = text[:-1].split("\n")
+    first = next((at for at, line in enumerate(lines) if line.startswith("PRIVATE")), 0)
+    retired = tuple(map(_parse_retired_line, lines[:first]))
+    keys = tuple(map(parse_key_line, lines[first:]))
+    check_keys(keys, retired=retired)
+    return retired, keys
 
 
-def render_key_file(keys: Sequence[PrivateKey]) -> bytes:
-    """The bytes of a file with these keys, the oldest first."""
-    return "".join(f"{render_key_line(key)}\n" for key in keys).encode()
-
-
-def check_keys(keys: Sequence[PrivateKey]) -> None:
-    """Raise Malformed unless these keys may stand in one file."""
-    if not 1 <= len(keys) <= KEYS_MAX:
-        raise Malformed(f"got {len(keys)} keys, want 1, or {KEYS_MAX} during a rotation")
-    if len({key.name for key in keys}) != 1 or len({key.key_id for key in keys}) != len(keys):
-        raise Malformed("got keys of several names, or two with one key id, want different keys of one log")
+def _parse_retired_line(line: str) -> VerifierKey:
+    try:
+        return VerifierKey.parse(line)
+    except Malformed:
+        # Without its cause, which quotes the line: a private key that was mangled may stand here.
+        raise Malformed("got a line before the private key that is no verifier key, want what `keys` wrote") from None

@@ -117,10 +117,16 @@ class LogCore:
         return fold
 
 
-def start_core(stores: Stores, *, signers: Sequence[NoteSigner] = (), round_seconds: float = 0.001) -> LogCore:
+def start_core(
+    stores: Stores,
+    *,
+    signers: Sequence[NoteSigner] = (),
+    retired: Sequence[VerifierKey] = (),
+    round_seconds: float = 0.001,
+) -> LogCore:
     """Recover and assemble, as `log_wiring` does. Nothing runs yet."""
     signers = signers or (log_signer(),)
-    recovered = recover_log(stores.tiles, stores.heads, signers=signers, clock=stores.clock)
+    recovered = recover_log(stores.tiles, stores.heads, signers=signers, clock=stores.clock, retired=retired)
     sequencer = Sequencer(
         recovered,
         signers=signers,
@@ -139,16 +145,21 @@ def start_core(stores: Stores, *, signers: Sequence[NoteSigner] = (), round_seco
         index=stores.index,
         verifiers=[signer.verifier() for signer in signers],
         enrolled=lambda: ENROLLED,
+        retired=retired,
     )
     return LogCore(stores=stores, sequencer=sequencer, log=log)
 
 
 @asynccontextmanager
 async def open_core(
-    stores: Stores, *, signers: Sequence[NoteSigner] = (), round_seconds: float = 0.001
+    stores: Stores,
+    *,
+    signers: Sequence[NoteSigner] = (),
+    retired: Sequence[VerifierKey] = (),
+    round_seconds: float = 0.001,
 ) -> AsyncIterator[LogCore]:
     """A running core; it ends with the block, after its last round is published."""
-    core = start_core(stores, signers=signers, round_seconds=round_seconds)
+    core = start_core(stores, signers=signers, retired=retired, round_seconds=round_seconds)
     running = asyncio.ensure_future(core.sequencer.run())
     try:
         yield core

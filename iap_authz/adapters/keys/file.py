@@ -15,17 +15,22 @@ import secrets
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from iap_authz.errors import ConfigInvalid, Malformed
 from iap_authz.tlog.key_file import (
     FILE_MAX_BYTES,
     KEYS_MAX,
+    RETIRED_MAX,
     SEED_BYTES,
     PrivateKey,
     parse_key_file,
+    parse_retired,
     render_key_file,
 )
 from iap_authz.tlog.note import NoteSigner, VerifierKey
+
+T = TypeVar("T")
 
 _FILE_MODE = 0o600
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -42,20 +47,13 @@ def load_verifiers(path: Path) -> tuple[VerifierKey, ...]:
 
 
 def load_keys(path: Path) -> tuple[PrivateKey, ...]:
-    """The keys in the file, which nobody but its owner may read."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            _check_file(path, os.fstat(descriptor))
-            content = os.read(descriptor, FILE_MAX_BYTES + 1)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise ConfigInvalid.of_file(path, f"cannot be read: {error.strerror}") from None
-    try:
-        return parse_key_file(content)
-    except Malformed as error:
-        raise ConfigInvalid.of_file(path, str(error)) from None
+    """The private keys in the file, which nobody but its owner may read."""
+    return _load(path, parse_key_file)
+
+
+def load_retired(path: Path) -> tuple[VerifierKey, ...]:
+    """The keys that were rotated out, the oldest first: what they have signed is still the log's."""
+    return _load(path, parse_retired)
 
 
 def create_key_file(path: Path, name: str) -> VerifierKey:
@@ -79,19 +77,36 @@ def add_key(path: Path) -> VerifierKey:
         message = "got a file with two keys, want one: finish the rotation before the next (`keys rotate --finish`)"
         raise ConfigInvalid.of_file(path, message)
     added = PrivateKey(name=keys[0].name, seed=secrets.token_bytes(SEED_BYTES))
-    _store(path, [*keys, added], put=os.replace)
+    _store(path, [*keys, added], retired=load_retired(path), put=os.replace)
     return added.verifier()
 
 
 def drop_key(path: Path) -> tuple[VerifierKey, VerifierKey]:
-    """Finish a rotation: the older key goes, for good. Returns it, and the one that stays."""
+    """Finish a rotation: the older key signs no more, and only its verifier key stays. Returns both verifier keys."""
     keys = load_keys(path)
     if len(keys) != KEYS_MAX:
         message = "got a file with one key, want two: no rotation was begun (`keys rotate`)"
         raise ConfigInvalid.of_file(path, message)
     older, newer = keys
-    _store(path, [newer], put=os.replace)
+    retired = (*load_retired(path), older.verifier())[-RETIRED_MAX:]
+    _store(path, [newer], retired=retired, put=os.replace)
     return older.verifier(), newer.verifier()
+
+
+def _load(path: Path, parse: Callable[[bytes], T]) -> T:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _check_file(path, os.fstat(descriptor))
+            content = os.read(descriptor, FILE_MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ConfigInvalid.of_file(path, f"cannot be read: {error.strerror}") from None
+    try:
+        return parse(content)
+    except Malformed as error:
+        raise ConfigInvalid.of_file(path, str(error)) from None
 
 
 def _check_file(path: Path, status: os.stat_result) -> None:
@@ -102,13 +117,19 @@ def _check_file(path: Path, status: os.stat_result) -> None:
         raise ConfigInvalid.of_file(path, f"got mode {mode:04o}, which lets others read the key: chmod 600 {path}")
 
 
-def _store(path: Path, keys: Sequence[PrivateKey], *, put: Callable[[Path, Path], None]) -> None:
+def _store(
+    path: Path,
+    keys: Sequence[PrivateKey],
+    *,
+    put: Callable[[Path, Path], None],
+    retired: Sequence[VerifierKey] = (),
+) -> None:
     """Write a temporary file beside `path` and let `put` give it the name. Raises ConfigInvalid or FileExistsError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         try:
-            _write(descriptor, render_key_file(keys))
+            _write(descriptor, render_key_file(keys, retired=retired))
             put(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.adapters.keys.file import add_key, drop_key, load_retired
 from iap_authz.client.channel import LogChannel
 from iap_authz.errors import Unavailable
 from iap_authz.records.log_fold import Fold
@@ -147,4 +148,22 @@ def test_f18_of_two_sequencers_on_one_store_the_loser_exits(process: LogProcess)
     finally:
         second.kill()
         second.wait()
+    assert process.stop() == 0
+
+
+def test_f25_an_idle_log_outlives_a_rotation_by_its_key_file(process: LogProcess) -> None:
+    async def ship(writer: Shipper, begin: int, end: int) -> None:
+        channel = LogChannel(process.address)
+        await channel.register(writer.registration(token=TOKEN))
+        await insist(channel, writer, begin, end)
+        await channel.close()
+
+    writer, path = Shipper(), process.folder / "log.key"
+    asyncio.run(ship(writer, 0, 1))
+    for change in (add_key, drop_key, add_key, drop_key):
+        assert process.stop() == 0
+        change(path)
+        process.start()
+    asyncio.run(ship(writer, *writer.add(7)))
+    assert len(load_retired(path)) == 2
     assert process.stop() == 0

@@ -6,10 +6,11 @@ from datetime import datetime
 
 import pytest
 
-from iap_authz.errors import BadSignature, QueueFull, Unavailable
+from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.errors import BadSignature, Corrupt, QueueFull, Unavailable
 from iap_authz.log import sequencer
 from iap_authz.tlog.checkpoint import open_checkpoint
-from iap_authz.tlog.note import NoteSigner
+from iap_authz.tlog.note import NoteSigner, VerifierKey
 from tests.fakes.clock import START
 from tests.fakes.log_core import Shipper, Stores, log_signer, open_core, start_core
 
@@ -93,3 +94,87 @@ def test_f25_a_key_is_rotated_while_writers_go_on() -> None:
         open_checkpoint(notes[2], old.verifier())
     with pytest.raises(BadSignature):
         open_checkpoint(notes[0], new.verifier())
+
+
+def sign_keys(*seeds: str) -> tuple[NoteSigner, ...]:
+    return tuple(map(log_signer, seeds))
+
+
+def retired_keys(*seeds: str) -> tuple[VerifierKey, ...]:
+    return tuple(signer.verifier() for signer in map(log_signer, seeds))
+
+
+Keys = tuple[tuple[NoteSigner, ...], tuple[VerifierKey, ...]]
+
+LIVES: dict[str, list[Keys]] = {
+    "restarted with both": [(sign_keys("old"), ()), (sign_keys("old", "new"), ()), (sign_keys("new"), ())],
+    "finished at once": [(sign_keys("old"), ()), (sign_keys("new"), retired_keys("old"))],
+}
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_a_log_that_nobody_writes_to_starts_after_a_rotation_and_publishes_under_the_new_key(name: str) -> None:
+    stores, writer, first = Stores(), Shipper(), LIVES[name][0]
+
+    async def live(keys: Keys, *, filling: bool) -> None:
+        async with open_core(stores, signers=keys[0], retired=keys[1]) as core:
+            if filling:
+                await core.log.register(writer.registration())
+                await core.log.append(writer.batch(0, 1))
+
+    for keys in LIVES[name]:
+        asyncio.run(live(keys, filling=keys is first))
+    note = stores.tiles.read("checkpoint")
+    assert note is not None
+    assert open_checkpoint(note, log_signer("new").verifier()).size == 3
+    with pytest.raises(BadSignature):
+        open_checkpoint(note, log_signer("old").verifier())
+
+
+def test_a_published_checkpoint_of_a_key_that_was_never_ours_is_refused() -> None:
+    stores, writer = Stores(), Shipper()
+
+    async def live(*seeds: str) -> None:
+        async with open_core(stores, signers=sign_keys(*seeds)) as core:
+            await core.log.register(writer.registration())
+
+    asyncio.run(live("somebody"))
+    with pytest.raises(Corrupt, match="not signed by this log's key"):
+        asyncio.run(live("new"))
+
+
+def test_a_writer_that_was_away_during_a_rotation_goes_on() -> None:
+    stores, writer = Stores(), Shipper()
+    spans = [(0, 1), writer.add(3)]
+
+    async def live(keys: Keys, span: tuple[int, int], last: bytes) -> bytes:
+        async with open_core(stores, signers=keys[0], retired=keys[1]) as core:
+            await core.log.register(writer.registration())
+            return (await core.log.append(writer.batch(*span, last=last))).receipt.checkpoint
+
+    seen = asyncio.run(live((sign_keys("old"), ()), spans[0], b""))
+    asyncio.run(live((sign_keys("new"), retired_keys("old")), spans[1], seen))
+
+
+def test_an_old_receipt_that_no_key_of_today_signed_is_made_for_the_newest_checkpoint() -> None:
+    stores, writer = Stores(), Shipper()
+    spans = [(0, 1), writer.add(300), writer.add(5)]
+    new = log_signer("new").verifier()
+
+    async def fill() -> None:
+        async with open_core(stores, signers=sign_keys("old")) as core:
+            await core.log.register(writer.registration())
+            for span in spans[:2]:
+                await core.log.append(writer.batch(*span))
+
+    async def ask() -> None:
+        async with open_core(stores, signers=sign_keys("new"), retired=retired_keys("old")) as core:
+            await core.log.append(writer.batch(*spans[2]))
+            for span in spans:
+                writer.check((await core.log.append(writer.batch(*span))).receipt, *span, key=new)
+            request = log_pb2.GetReceiptsRequest(writer=writer.made.writer, to=spans[-1][1])
+            receipts = (await core.log.get_receipts(request)).receipts
+            assert {open_checkpoint(one.checkpoint, new).size for one in receipts} == {core.sequencer.reader.size()}
+
+    asyncio.run(fill())
+    asyncio.run(ask())

@@ -11,6 +11,7 @@ from iap_authz.tlog.key_file import (
     PrivateKey,
     parse_key_file,
     parse_key_line,
+    parse_retired,
     render_key_file,
     render_key_line,
 )
@@ -115,3 +116,26 @@ def assert_hides(text: str, seed: bytes) -> None:
     for shape in (seed.hex(), repr(seed), b64encode(seed).decode(), b64encode(b"\1" + seed).decode(), LINE[-44:-8]):
         assert shape[:12] not in text
         assert shape not in text
+
+
+def test_retired_keys_stand_before_the_private_ones_and_are_kept() -> None:
+    retired = [PrivateKey(name=KEY.name, seed=bytes([number]) * 32).verifier() for number in (1, 2)]
+    content = render_key_file([KEY, OTHER], retired=retired)
+    assert (parse_key_file(content), parse_retired(content)) == ((KEY, OTHER), tuple(retired))
+    assert render_key_file(parse_key_file(content), retired=parse_retired(content)) == content
+    assert parse_retired(render_key_file([KEY])) == ()
+
+
+BEFORE = {
+    "junk": "junk",
+    "nothing": "",
+    "the key itself": KEY.verifier().render(),
+    "mangled": f"x{render_key_line(OTHER)}",
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_what_may_not_stand_before_a_private_key_is_not_quoted(name: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse_key_file(f"{BEFORE[name]}\n{render_key_line(KEY)}\n".encode())
+    assert render_key_line(OTHER).rpartition("+")[2] not in str(caught.value)
