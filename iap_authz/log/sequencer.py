@@ -133,6 +133,7 @@ class Sequencer:
         self._arrived, self._stopping = asyncio.Event(), asyncio.Event()
         self._unrecorded: dict[TreeSize, _Round] = {}
         self._freeze: Freeze | None = heads.load_freeze()
+        self._freezing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-commit")
         self._applying: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -164,10 +165,14 @@ class Sequencer:
 
     def check_open(self, size_bytes: int) -> None:
         """Raise LogFrozen or QueueFull unless an entry of this size may be submitted."""
-        if self._freeze is not None:
-            raise LogFrozen(f"the log is frozen: {self._freeze.because}")
+        self.check_not_frozen()
         if self._queued_bytes + size_bytes > QUEUE_MAX_BYTES:
             raise QueueFull(f"got {self._queued_bytes} bytes waiting, want at most {QUEUE_MAX_BYTES}", RETRY_SECONDS)
+
+    def check_not_frozen(self) -> None:
+        """Raise LogFrozen if the log takes nothing more."""
+        if self._freeze is not None:
+            raise LogFrozen(f"the log is frozen: {self._freeze.because}")
 
     def submit(self, entry: Entry) -> "asyncio.Future[Sequenced]":
         """Queue an entry after all before it. Whoever waits must shield the future. Call `check_open` first."""
@@ -178,12 +183,24 @@ class Sequencer:
         return done
 
     async def freeze(self, because: str, evidence: Sequence[bytes]) -> None:
-        """Take nothing more, durably (rule G4). What waits is told so."""
+        """Take nothing more, durably (rule G4). What waits is told so.
+
+        Whoever brought the evidence may go away: it is stored all the same, or the process ends.
+        """
         if self._freeze is None:
             self._freeze = Freeze(because=because, evidence=tuple(evidence))
             _log.critical("the log is frozen", extra={"problem": because})
-            await self.in_thread(partial(self._heads.freeze, self._freeze))
-            self._fail_waiting(LogFrozen(f"the log is frozen: {because}"))
+            self._freezing = asyncio.ensure_future(self._store_freeze(self._freeze))
+        if self._freezing is not None:
+            await asyncio.shield(self._freezing)
+
+    async def _store_freeze(self, freeze: Freeze) -> None:
+        try:
+            await self.in_thread(partial(self._heads.freeze, freeze))
+        except BaseException as error:  # noqa: BLE001 - told to `run`, which ends the process
+            if not self._failed.done():
+                self._failed.set_exception(error)
+        self._fail_waiting(LogFrozen(f"the log is frozen: {freeze.because}"))
 
     def stop(self) -> None:
         """End `run` once everything that waits is committed and published."""
@@ -204,7 +221,8 @@ class Sequencer:
         finally:
             for one in works:
                 one.cancel()
-            await asyncio.gather(*works, *self._applying, return_exceptions=True)
+            freezing = [] if self._freezing is None else [self._freezing]
+            await asyncio.gather(*works, *self._applying, *freezing, return_exceptions=True)
             self._fail_waiting(Unavailable("the log has stopped: send again, nothing is doubled"))
             await asyncio.to_thread(self._thread.shutdown)
 
@@ -226,6 +244,8 @@ class Sequencer:
     async def _commit_round(self) -> None:
         """Steps 1 to 5 of the story in `commit`; the fifth runs on while the next round is planned."""
         time = await self._next_time()
+        if self._freeze is not None or not self._queue:
+            return  # while the clock was waited for, the log was frozen
         taken = self._taken = self._take()
         entries: list[bytes] = []
         rendered: list[tuple[LeafIndex, Rendered]] = []

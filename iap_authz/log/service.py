@@ -18,7 +18,14 @@ from iap_authz.log.sequencer import Entry, Sequenced, Sequencer
 from iap_authz.log.writers import Writers
 from iap_authz.model.ids import WriterId
 from iap_authz.ports import BatchRow, Index, Ledger
-from iap_authz.records.admission import Batch, check_registration, check_same_note, check_token, parse_batch
+from iap_authz.records.admission import (
+    Batch,
+    check_registration,
+    check_same_note,
+    check_token,
+    parse_batch,
+    quoted_notes,
+)
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.record import parse_record
 from iap_authz.tlog.checkpoint import parse_checkpoint
@@ -78,15 +85,14 @@ class AuditLog(Proofs):
         """Rule W2: who has the key, and a token that this log gave out, becomes a writer."""
         name = check_token(request.enrolment_token, self._enrolled())
         who = check_registration(request, self._origin)
-        state = self._writers.find(who.writer)
-        if state is None:
-            found = self._registering.get(who.writer)
-            if found is None:
-                self._sequencer.check_open(0)
-                entry = self._writers.registration(who, attestation=ATTESTATION_TOKEN, enrolled_by=name)
-                found = self._submit(entry, self._registering, who.writer)
+        found = self._registering.get(who.writer)
+        if found is None and self._writers.find(who.writer) is None:
+            self._sequencer.check_open(0)
+            entry = self._writers.registration(who, attestation=ATTESTATION_TOKEN, enrolled_by=name)
+            found = self._submit(entry, self._registering, who.writer)
+        if found is not None:
             await asyncio.shield(found)
-            state = self._writers.get(who.writer)
+        state = self._writers.get(who.writer)
         return log_pb2.RegisterResponse(
             index=state.registered_index, receipt=await self._registration_receipt(state), log_origin=self._origin
         )
@@ -94,8 +100,10 @@ class AuditLog(Proofs):
     async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
         """Rules A1, W5, W6, P1, G4."""
         batch = parse_batch(request)
-        self._writers.get(batch.writer)
+        # First of all, whoever sends it: our own signature on a tree that we do not have proves that there are two.
         quoted = await self._quotes.check(request.last_log_checkpoint)
+        for note in quoted_notes(batch):
+            await self._quotes.check(note)
         state = self._writers.get(batch.writer)
         key = (batch.writer, batch.begin, batch.end)
         if batch.begin >= state.tree.end:
@@ -104,6 +112,7 @@ class AuditLog(Proofs):
             place = self._place_of(batch, await asyncio.shield(found))
         elif key in self._pending:
             place = self._place_of(batch, await asyncio.shield(self._pending[key]))
+            await self._check_fork(batch, place)
         else:
             place = await self._repeated(batch, state)
         since = quoted.size if quoted is not None else TreeSize(0)
@@ -139,16 +148,22 @@ class AuditLog(Proofs):
         """A batch that is in the log already. Raises OutOfSequence if it is not one of the original ones."""
         rows = await self._batches(batch.writer, batch.begin, batch.end)
         if not rows or (rows[0].begin, rows[0].end) != (batch.begin, batch.end):
+            # A frozen log has dropped what waited: the size that it would name is not that of its tree.
+            self._sequencer.check_not_frozen()
             size = state.tree.end
             raise OutOfSequence(f"got records from {batch.begin} to {batch.end}, want them from {size} on", size)
         place = await self._stored_place(rows[0])
-        known = parse_record(place.last_leaf).writer_checkpoint.note
+        await self._check_fork(batch, place)
+        return place
+
+    async def _check_fork(self, batch: Batch, place: _Place) -> None:
+        """Rule W6, for a batch that the log has. Raises Refused once both notes are in the log."""
+        state, known = self._writers.get(batch.writer), parse_record(place.last_leaf).writer_checkpoint.note
         try:
             check_same_note(batch, known, verifier=state.verifier)
         except Fork as fork:
             await self._retire(state, str(fork), notes=(known, batch.note))
             raise Refused(f"{fork}: the writer is retired, both notes are in the log") from fork
-        return place
 
     async def _retire(self, state: WriterState, cause: str, *, notes: tuple[bytes, bytes]) -> None:
         """Rule W6. Once: later notes of a retired writer say nothing new."""

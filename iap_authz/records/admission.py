@@ -13,6 +13,7 @@ from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
 from iap_authz.errors import BadProof, Fork, Malformed, OutOfSequence, Refused, shown
 from iap_authz.model.ids import WriterId
 from iap_authz.records.log_fold import WriterState
+from iap_authz.records.log_inspect_head import read_head
 from iap_authz.records.log_leaves import LOG_BODIES, log_id
 from iap_authz.records.record import parse_record
 from iap_authz.records.started import check_started, writer_id
@@ -36,6 +37,8 @@ WORKLOAD_MAX_CHARS = 1_024
 
 _QUOTING = ("writer_started", "heartbeat", "writer_stopped")
 """Bodies that quote a checkpoint of the log (rule G3)."""
+
+_QUOTING_NUMBERS = frozenset(record_pb2.Record.DESCRIPTOR.fields_by_name[name].number for name in _QUOTING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,24 @@ def _check_quoting(record: record_pb2.Record, state: WriterState, *, origin: str
         if checkpoint.origin != origin or checkpoint.size > log_size:
             got = f"{shown(checkpoint.origin)} at {checkpoint.size}"
             raise BadProof(f"got a quoted checkpoint of {got}, want one of {shown(origin)} at {log_size} or less")
+
+
+def quoted_notes(batch: Batch) -> list[bytes]:
+    """The log checkpoints that the records of a batch quote (rule G3), each once. Raises Malformed.
+
+    Most records have none, and that is seen from their heads.
+    """
+    notes: dict[bytes, None] = {}
+    for leaf in batch.records:
+        head = read_head(leaf)
+        if head is not None and head[2] not in _QUOTING_NUMBERS:
+            continue
+        record = parse_record(leaf)
+        body = record.WhichOneof("body")
+        if body in _QUOTING:
+            notes[getattr(record, body).log_checkpoint] = None
+    notes.pop(b"", None)
+    return list(notes)
 
 
 def check_token(token: str, names_by_sha256: Mapping[str, str]) -> str:

@@ -62,5 +62,5 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def parse_head(leaf: bytes) -> Head:
     """The same for any record, by a full parse. Raises Malformed."""
     record = parse_record(leaf)
-    (body,) = (number for number in parse_fields(leaf) if number >= FIRST_BODY_FIELD)
+    (body,) = (number for number, _ in parse_fields(leaf) if number >= FIRST_BODY_FIELD)
     return record.writer, record.sequence, body

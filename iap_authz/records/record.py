@@ -27,7 +27,7 @@ from iap_authz.model.decision import Decision
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.reason import Verdict
 from iap_authz.records.personal import put_personal
-from iap_authz.records.wire import parse_fields
+from iap_authz.records.wire import BYTES, VARINT, Field, parse_fields
 from iap_authz.tlog.hashing import HASH_BYTES, SIZE_LIMIT_LEAVES, leaf_hash
 
 RECORD_MAX_BYTES = 65_535
@@ -52,6 +52,8 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 _SECONDS_A_DAY = 86_400
 _NANOSECONDS_A_SECOND = 1_000_000_000
 _PERSONAL_FIELDS = frozenset(field.number for field in record_pb2.Record.DESCRIPTOR.oneofs_by_name["personal"].fields)
+_ENVELOPE_FIELDS = frozenset(one.number for one in record_pb2.Record.DESCRIPTOR.fields if one.number < FIRST_BODY_FIELD)
+_SEQUENCE_FIELD = record_pb2.Record.DESCRIPTOR.fields_by_name["sequence"].number
 _PERSONAL_PARTS = _names_by_type(record_pb2.PersonalPart, "part")
 _BODIES = _names_by_type(record_pb2.Record, "body")
 _POSTURE = tuple(field.name for field in record_pb2.Posture.DESCRIPTOR.fields)
@@ -243,7 +245,14 @@ def _is_plain(record: record_pb2.Record, leaf: bytes) -> bool:
     )
 
 
-def _check_fields(numbers: list[int]) -> None:
+def _check_fields(fields: list[Field]) -> None:
+    """A field of another wire type than its own would be there for one reader and unknown to the next."""
+    numbers = [number for number, _ in fields]
+    for number, wire_type in fields:
+        known = number in _ENVELOPE_FIELDS or number >= FIRST_BODY_FIELD
+        want = VARINT if number == _SEQUENCE_FIELD else BYTES
+        if known and wire_type != want:
+            raise Malformed(f"got field {number} of wire type {wire_type} in a record, want {want}")
     if len(numbers) != len(set(numbers)):
         raise Malformed(f"got the fields {numbers} in a record, want each at most once")
     bodies = [number for number in numbers if number >= FIRST_BODY_FIELD]

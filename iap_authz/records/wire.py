@@ -18,22 +18,27 @@ VARINT_MAX_BYTES = 10
 FIELD_NUMBER_MAX = (1 << 29) - 1
 """The largest field number (Protocol Buffers, "Assigning Field Numbers")."""
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT, BYTES = 0, 2
+_FIXED64, _FIXED32 = 1, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 
 
-def parse_fields(message: bytes) -> list[int]:
-    """The number of each field at the top level of `message`, in the order of the bytes. Raises Malformed."""
-    numbers, at = list[int](), 0
+Field = tuple[int, int]
+"""The number of a field and its wire type. Where the type is not the schema's, protobuf calls the field unknown."""
+
+
+def parse_fields(message: bytes) -> list[Field]:
+    """Each field at the top level of `message`, in the order of the bytes. Raises Malformed."""
+    fields, at = list[Field](), 0
     while at < len(message):
         tag, at = _parse_varint(message, at)
         number, wire_type = tag >> 3, tag & 7
         if not 1 <= number <= FIELD_NUMBER_MAX:
             raise Malformed(f"got field number {number} at byte {at}, want 1 to {FIELD_NUMBER_MAX}")
-        numbers.append(number)
-        if wire_type == _VARINT:
+        fields.append((number, wire_type))
+        if wire_type == VARINT:
             _, at = _parse_varint(message, at)
-        elif wire_type == _BYTES:
+        elif wire_type == BYTES:
             length, at = _parse_varint(message, at)
             at += length
         elif wire_type in _FIXED_BYTES:
@@ -42,7 +47,7 @@ def parse_fields(message: bytes) -> list[int]:
             raise Malformed(f"got wire type {wire_type} at byte {at}, want 0, 1, 2 or 5")
     if at != len(message):
         raise Malformed(f"got {len(message)} bytes, want {at}: the last field is cut")
-    return numbers
+    return fields
 
 
 def _parse_varint(message: bytes, at: int) -> tuple[int, int]:

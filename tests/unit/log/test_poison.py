@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
-from iap_authz.errors import IapError, Malformed, OutOfSequence, Refused
+from iap_authz.errors import IapError, LogFrozen, Malformed, OutOfSequence, Refused
 from iap_authz.log.service import RECEIPTS_SPAN_RECORDS
 from iap_authz.model.ids import Sequence
 from iap_authz.records.record import parse_record
@@ -59,14 +59,22 @@ def record(writer: Shipper, body: Message, sequence: int | None = None) -> bytes
     return made.SerializeToString(deterministic=True)
 
 
-def beyond(origin: str = ORIGIN) -> bytes:
-    return sign_checkpoint(
-        Checkpoint(origin=origin, size=TreeSize(10**6), root=NodeHash(bytes(32))), log_signer(origin=origin)
-    )
+def quote(origin: str = ORIGIN, *, key: str = "forger", size: int = 10**6) -> bytes:
+    checkpoint = Checkpoint(origin=origin, size=TreeSize(size), root=NodeHash(bytes(32)))
+    return sign_checkpoint(checkpoint, log_signer(key, origin))
 
 
 @pytest.mark.parametrize(
-    "note", [b"junk", b"\xff" * 9, beyond(), beyond("other.example.com/log")], ids=["junk", "bytes", "beyond", "other"]
+    "note",
+    [
+        b"junk",
+        b"\xff" * 9,
+        quote(),
+        quote(size=1),
+        quote("other.example.com/log"),
+        quote("other.example.com", key="log"),
+    ],
+    ids=["junk", "bytes", "beyond", "within", "other", "other by our key"],
 )
 @pytest.mark.parametrize("kind", ["heartbeat", "stopped"])
 def test_g3_a_quoted_checkpoint_that_cannot_be_is_refused(note: bytes, kind: str) -> None:
@@ -174,5 +182,70 @@ def test_a_quoted_checkpoint_as_long_as_a_book_is_refused() -> None:
         line = note.split(b"\n\n")[1].replace(ORIGIN.encode(), b"x")
         with pytest.raises(Malformed):
             await core.log.append(writer.batch(0, 1, last=note + line * 300))
+
+    play(test)
+
+
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_g4_a_record_that_quotes_another_tree_of_ours_freezes_the_log(size: int) -> None:
+    async def test() -> None:
+        stores, writer = Stores(), Shipper()
+        async with open_core(stores) as core:
+            await core.log.register(writer.registration())
+            await core.log.append(writer.batch(0, 1))
+            note = quote(key="log", size=size)
+            begin, end = commit(writer, [record(writer, record_pb2.Heartbeat(log_checkpoint=note))])
+            with pytest.raises(LogFrozen):
+                await core.log.append(writer.batch(begin, end))
+        frozen = stores.heads.load_freeze()
+        assert frozen is not None
+        assert note in frozen.evidence
+
+    asyncio.run(test())
+
+
+def test_g4_a_log_without_its_past_freezes_before_it_takes_anybody_in() -> None:
+    async def test() -> None:
+        async with open_core(Stores()) as core:
+            with pytest.raises(LogFrozen):
+                await core.log.append(Shipper().batch(0, 1, last=quote(key="log")))
+            assert core.entries() == []
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("wire_type", [0, 1, 5])
+@pytest.mark.parametrize("field", ["writer_checkpoint", "writer_registered", "writer_started", "decision"])
+def test_a_body_of_another_wire_type_is_no_body(field: str, wire_type: int) -> None:
+    number = record_pb2.Record.DESCRIPTOR.fields_by_name[field].number
+    tag = bytes([0x80 | (number << 3 | wire_type) & 0x7F, number >> 4])
+    value = {0: b"\x01", 1: bytes(8), 5: bytes(4)}[wire_type]
+
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        made = parse_record(counted(writer.made.writer, Sequence(1), count=1, time=START + timedelta(hours=1)))
+        made.ClearField("refusals")
+        begin, end = commit(writer, [made.SerializeToString(deterministic=True) + tag + value])
+        with pytest.raises(Malformed):
+            await core.log.append(writer.batch(begin, end))
+
+    play(test)
+
+
+def test_w6_a_fork_while_the_first_batch_is_on_its_way_is_found_too() -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        begin, end = writer.add(2)
+        twin = Shipper()
+        twin.made.log, note = twin.made.log.commit([leaf_hash(b"one"), leaf_hash(b"two")])
+        fork = writer.batch(begin, end)
+        fork.checkpoint = note
+        first, second = await asyncio.gather(
+            core.log.append(writer.batch(begin, end)), core.log.append(fork), return_exceptions=True
+        )
+        assert isinstance(first, log_pb2.AppendResponse)
+        assert isinstance(second, Refused)
+        bodies = [parse_record(leaf).WhichOneof("body") for leaf in core.entries()]
+        assert bodies[-2:] == ["alert", "writer_retired"]
 
     play(test)

@@ -2,17 +2,24 @@
 """The sequencer's bounds, its clock, and its keys."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
+from threading import Event
 
 import pytest
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
-from iap_authz.errors import BadSignature, Corrupt, QueueFull, Unavailable
+from iap_authz.errors import BadSignature, Corrupt, LogFrozen, QueueFull, Unavailable
 from iap_authz.log import sequencer
-from iap_authz.tlog.checkpoint import open_checkpoint
+from iap_authz.ports import Freeze
+from iap_authz.tlog.batch import Write
+from iap_authz.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from iap_authz.tlog.hashing import NodeHash, TreeSize
 from iap_authz.tlog.note import NoteSigner, VerifierKey
 from tests.fakes.clock import START
+from tests.fakes.journal import ORIGIN
 from tests.fakes.log_core import Shipper, Stores, log_signer, open_core, start_core
+from tests.fakes.stores import MemoryHeadStore, MemoryTileStore
 
 
 class FrozenClock:
@@ -178,3 +185,107 @@ def test_an_old_receipt_that_no_key_of_today_signed_is_made_for_the_newest_check
 
     asyncio.run(fill())
     asyncio.run(ask())
+
+
+def ahead_note() -> bytes:
+    checkpoint = Checkpoint(origin=ORIGIN, size=TreeSize(10**6), root=NodeHash(bytes(32)))
+    return sign_checkpoint(checkpoint, log_signer())
+
+
+class BusyHeads(MemoryHeadStore):
+    """Freezes only once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let = Event(), Event()
+
+    def freeze(self, freeze: Freeze) -> None:
+        self.asked.set()
+        self.let.wait(10)
+        super().freeze(freeze)
+
+
+def test_g4_a_freeze_is_stored_although_whoever_proved_it_has_gone() -> None:
+    heads, writer = BusyHeads(), Shipper()
+    stores = Stores(heads=heads)
+
+    async def first() -> None:
+        async with open_core(stores) as core:
+            await core.log.register(writer.registration())
+            proving = asyncio.ensure_future(core.log.append(writer.batch(0, 1, last=ahead_note())))
+            await asyncio.to_thread(heads.asked.wait)
+            proving.cancel()
+            await asyncio.gather(proving, return_exceptions=True)
+            heads.let.set()
+
+    async def second() -> None:
+        async with open_core(stores) as core:
+            with pytest.raises(LogFrozen):
+                await core.log.append(writer.batch(0, 1))
+
+    asyncio.run(first())
+    assert heads.load_freeze() is not None
+    asyncio.run(second())
+
+
+class BrokenHeads(MemoryHeadStore):
+    def freeze(self, freeze: Freeze) -> None:
+        raise OSError("no") from LogFrozen(freeze.because)
+
+
+def test_g4_a_freeze_that_cannot_be_stored_ends_the_process() -> None:
+    async def test() -> None:
+        core, writer = start_core(Stores(heads=BrokenHeads())), Shipper()
+        running = asyncio.ensure_future(core.sequencer.run())
+        await core.log.register(writer.registration())
+        with pytest.raises(LogFrozen):
+            await core.log.append(writer.batch(0, 1, last=ahead_note()))
+        with pytest.raises(OSError, match="no"):
+            await running
+
+    asyncio.run(test())
+
+
+def test_a_freeze_while_a_round_waits_for_the_clock_ends_nothing_and_commits_nothing() -> None:
+    clock, writer, other = FrozenClock(), Shipper(), Shipper("other")
+    stores = Stores(clock=clock)  # type: ignore[arg-type]
+
+    async def test() -> None:
+        async with open_core(stores) as core:
+            await core.log.register(writer.registration())
+            await core.log.register(other.registration())
+            head, clock.stands = stores.heads.load(), True
+            waiting = asyncio.ensure_future(core.log.append(writer.batch(0, 1)))
+            await asyncio.sleep(0.02)
+            with pytest.raises(LogFrozen):
+                await core.log.append(other.batch(0, 1, last=ahead_note()))
+            with pytest.raises(LogFrozen):
+                await waiting
+            with pytest.raises(LogFrozen):
+                await core.log.append(writer.batch(0, 1))
+            clock.stands = False
+            assert stores.heads.load() == head
+
+    asyncio.run(test())
+
+
+def test_a_registration_that_comes_again_before_its_round_is_committed_waits_for_it() -> None:
+    class SlowTiles(MemoryTileStore):
+        staging = Event()
+
+        def create(self, writes: Sequence[Write]) -> None:
+            self.staging.set()
+            Event().wait(0.05)
+            super().create(writes)
+
+    tiles, writer = SlowTiles(), Shipper()
+
+    async def test() -> None:
+        async with open_core(Stores(tiles=tiles)) as core:
+            first = asyncio.ensure_future(core.log.register(writer.registration()))
+            await asyncio.to_thread(tiles.staging.wait)
+            again = await core.log.register(writer.registration())
+            assert again.index == (await first).index == 0
+            assert len(core.entries()) == 1
+
+    asyncio.run(test())

@@ -340,7 +340,7 @@ def test_bytes_parse_or_are_malformed(leaf: bytes) -> None:
 
 
 def test_the_fields_of_a_message_are_read_in_order() -> None:
-    assert parse_fields(b"\x08\x01\x11" + bytes(8) + b"\x1a\x02ab\x25" + bytes(4)) == [1, 2, 3, 4]
+    assert parse_fields(b"\x08\x01\x11" + bytes(8) + b"\x1a\x02ab\x25" + bytes(4)) == [(1, 0), (2, 1), (3, 2), (4, 5)]
 
 
 def test_the_audit_id_is_the_leaf_hash_in_hex() -> None:
