@@ -9,13 +9,16 @@ The map. A layer imports only what stands above it; `tests/repo/test_layers.py` 
     2 ports             ports                                    what the services need, and what may be asked of them
     3 services          sidecar  log  trail  client              never one another, but all may use client
     4 adapters          adapters/*                               one outside thing each
-    5 assembly          config  log_config  bootstrap  wiring  log_wiring  key_wiring  supervise  demo  cli  ui
+    5 assembly          config  log_config  bootstrap  wiring  log_wiring  key_wiring  demo  cli
 
 Reading order for one check: adapters/envoy/server -> adapters/envoy/request -> sidecar/check -> sidecar/snapshot
 -> facts -> policy/evaluate -> records/record -> adapters/journal -> adapters/envoy/response.
 
 Reading order for a record onward: sidecar/shipper -> adapters/audit_grpc -> log/service -> log/writers -> log/sequencer
--> tlog/batch -> log/commit (the order of a round, told as crash states) -> log/recover; and for who reads: client.
+-> tlog/batch -> log/commit (the order of a round, told as crash states) -> log/recover -> log/restart; back at the
+sidecar: client/view (what is believed, and why) -> sidecar/lanes -> adapters/journal/backlog (what is trimmed).
+
+Reading order for who asks the log: client/log -> log/proofs, trail/records -> records/log_evidence -> cli/verify.
 """
 
 __version__ = "0.1.0"

@@ -111,7 +111,9 @@ class LogProcess:
 
         Raises HeadMoved, OSError or Unavailable when a commit fails: the process must end (rule C3).
         """
-        loop = asyncio.get_running_loop()
+        loop, frozen = asyncio.get_running_loop(), self._sequencer.frozen
+        if frozen is not None:
+            _log.critical("the log is frozen: it proves and takes nothing", extra={"problem": frozen.because})
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         trail = Trail(

@@ -2,7 +2,6 @@
 """What the pages say is so: links lead somewhere, commands and options exist, examples load, tables match the code."""
 
 import ast
-import importlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from iap_authz.errors import ConfigInvalid
 from iap_authz.log_config import parse_enrolment, parse_log_config
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
+from iap_authz.tlog.key_file import parse_key_file
 from tests.repo.pages import DOCS, Block, anchors, blocks, code, links, pages, prose, rows_with
 from tests.repo.tree import PACKAGE, ROOT, files, package_sources, shown
 
@@ -139,16 +139,22 @@ def test_the_two_commands_stand_in_the_readme() -> None:
 def test_the_readmes_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for block in blocks(README):
-        if block.language == "yaml":
-            (tmp_path / block.text.splitlines()[0].removeprefix("# ")).write_text(block.text)
+        if block.language == "yaml":  # a file that is shown in two parts is both of them
+            with (tmp_path / block.text.splitlines()[0].removeprefix("# ")).open("a") as file:
+                file.write(block.text)
     config = parse_config((tmp_path / "sidecar.yaml").read_bytes(), tmp_path / "sidecar.yaml")
+    log = parse_log_config((tmp_path / "log.yaml").read_bytes(), tmp_path / "log.yaml")
     assert config.policies == (tmp_path / "policy.yaml",)
+    assert config.log is not None
+    assert (config.log_origin, config.log.address) == (log.origin, log.listen)
+    assert parse_enrolment(log.enrolment_file.read_bytes(), "enrolment.yaml")
     lines = [line for where, line in console_lines() if where.startswith("README.md")]
-    for prefix in ("iap-authz policy check", "iap-authz envoy render"):
+    for prefix in ("iap-authz policy check", "iap-authz envoy render", "iap-authz keys new log"):
         (line,) = [line for line in lines if line.startswith(prefix)]
         result = CliRunner().invoke(make_app(), shlex.split(line)[1:], catch_exceptions=False)
         assert result.exit_code == 0, result.output
     assert config.listen.removeprefix("unix:") in (tmp_path / "envoy.yaml").read_text()
+    assert [key.name for key in parse_key_file(log.key_file.read_bytes())] == [log.origin]
 
 
 # ---- examples
@@ -166,7 +172,16 @@ def load_yaml(block: Block) -> str:
     if "kind: Log\n" in block.text:
         parse_log_config(content, block.page)
         return "log"
-    if block.text.startswith("tokens:"):
+    return load_part(block, content)
+
+
+def load_part(block: Block, content: bytes) -> str:
+    """The same, for files that do not say what they are."""
+    if block.text.startswith("# sidecar.yaml\nlog:\n"):
+        (whole,) = [each.text for each in blocks(block.page) if each.text.startswith("# sidecar.yaml\nkind:")]
+        assert parse_config(f"{whole}{block.text}".encode(), block.page).log is not None
+        return "log section"
+    if "tokens:\n" in block.text:
         parse_enrolment(content, block.place)
         return "enrolment"
     if block.text.startswith("networks:"):
@@ -182,7 +197,9 @@ def test_every_yaml_example_loads(block: Block) -> None:
 
 
 def test_each_kind_of_file_has_an_example() -> None:
-    assert {load_yaml(block) for block in YAML} == {"policy", "sidecar", "log", "enrolment", "networks", "inventory"}
+    assert {load_yaml(block) for block in YAML} == {
+        *("policy", "sidecar", "log section", "log", "enrolment", "networks", "inventory")
+    }
 
 
 # ---- configuration.md
@@ -298,17 +315,6 @@ def test_every_field_of_an_inventory_is_explained() -> None:
     assert keys == (INVENTORY_FIELDS.keys() - {"devices"}) | {f"devices[].{name}" for name in DEVICE_FIELDS}
 
 
-# ---- operations.md
-
-
-@pytest.mark.parametrize(
-    "row", rows_with(DOCS / "operations.md", "what", "bound", "constant"), ids=lambda row: row["what"]
-)
-def test_a_bound_is_that_of_the_code(row: dict[str, str]) -> None:
-    module, _, name = code(row["constant"]).partition(":")
-    assert getattr(importlib.import_module(module), name) == float(row["bound"].replace(",", ""))
-
-
 # ---- threat-model.md, protocol.md, adr/
 
 
@@ -321,6 +327,12 @@ def test_every_test_that_is_named_exists() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", prose(DOCS / "threat-model.md"))
     assert len(named) >= 30
     assert [f"{file}::{name}" for file, name in named if name not in names_of_tests(ROOT / file)] == []
+
+
+def test_every_file_of_tests_that_is_named_exists() -> None:
+    named = {(shown(page), path) for page in pages() for path in re.findall(r"`(tests/[\w/-]+\.py)", prose(page))}
+    assert len(named) >= 30
+    assert {(page, path) for page, path in named if not (ROOT / path).is_file()} == set()
 
 
 RULES = re.compile(r"\b[Rr]ules?((?:(?:,| and| to)? [A-Z]\d\d?\b)+)")

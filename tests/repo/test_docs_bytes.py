@@ -12,20 +12,21 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from iap_authz.errors import BadProof, BadSignature, IapError
+from iap_authz.errors import BadProof, BadSignature, IapError, Malformed
 from iap_authz.model.ids import WriterId
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
+from iap_authz.records.consistency_file import check_consistency_file, parse_consistency_file
 from iap_authz.records.evidence import check_evidence, parse_evidence
 from iap_authz.records.journal_format import FrameType, parse_header, read_frames
-from iap_authz.records.log_leaves import log_id
+from iap_authz.records.log_leaves import begin_of, log_id, parse_log_leaf
 from iap_authz.records.record import audit_id, parse_record, time_of
 from iap_authz.records.started import possession_message, writer_id, writer_origin
 from iap_authz.tlog.batch import parse_stage
 from iap_authz.tlog.checkpoint import open_checkpoint
 from iap_authz.tlog.edge import EMPTY_EDGE
-from iap_authz.tlog.hashing import EMPTY_ROOT, NodeHash, as_nodes, leaf_hash, node_hash, parse_node_hash
-from iap_authz.tlog.key_file import parse_key_file
+from iap_authz.tlog.hashing import EMPTY_ROOT, NodeHash, as_nodes, leaf_hash, leaf_hashes, node_hash, parse_node_hash
+from iap_authz.tlog.key_file import PrivateKey, parse_key_file, parse_retired, render_key_file
 from iap_authz.tlog.note import VerifierKey
 from iap_authz.tlog.proof import check_range, prove_range
 from iap_authz.tlog.proof_file import check_proof_file, parse_proof_file
@@ -62,6 +63,13 @@ def record() -> bytes:
 def verifier() -> VerifierKey:
     """The worked key of a writer."""
     return VerifierKey.parse(block(PAGE, "verifier-key").strip())
+
+
+def log_verifier() -> VerifierKey:
+    """The worked key of the log, which is that of the worked key file."""
+    (key,) = parse_key_file(block(PAGE, "key-file").encode())
+    assert key.verifier().render() == block(PAGE, "log-verifier-key").strip()
+    return key.verifier()
 
 
 @pytest.mark.parametrize("row", rows_with(PAGE, "expression", "value"), ids=lambda row: row["expression"])
@@ -161,6 +169,42 @@ def test_evidence() -> None:
         check_evidence(parse_evidence(json.dumps(members).encode()))
 
 
+def test_evidence_of_the_log() -> None:
+    text, log = block(PAGE, "log-evidence"), log_verifier()
+    report = check_evidence(parse_evidence(text.encode()), log=log)
+    assert report.audit_id == audit_id(record())
+    assert report.logged is not None
+    assert report.registered is not None
+    assert (report.logged.size, report.logged.index, report.logged.pinned) == (10, 8, True)
+    assert (report.registered.index, report.registered.writer.hex()) == (0, VALUES["writer id"])
+    members = json.loads(text)
+    members["inclusionProof"].reverse()
+    with pytest.raises(BadProof):
+        check_evidence(parse_evidence(json.dumps(members).encode()), log=log)
+
+
+def test_the_leaf_that_ends_a_batch() -> None:
+    """It follows the registration and the golden records in the tree that the worked evidence is of."""
+    leaf = bytes.fromhex(block(PAGE, "writer-checkpoint"))
+    body = parse_log_leaf(leaf, origin="log.example.com/orders", index=9, body="writer_checkpoint").writer_checkpoint
+    assert (begin_of(body), body.to, body.first_index, list(body.compact_range)) == (0, 8, 1, [])
+    assert body.note == block(PAGE, "checkpoint").encode()
+    evidence = parse_evidence(block(PAGE, "log-evidence").encode())
+    leaves = leaf_hashes([evidence.registration, *golden_records(), leaf])
+    assert CompactRange.empty().extend(leaves).root() == open_checkpoint(evidence.checkpoint, log_verifier()).root
+
+
+def test_consistency_file() -> None:
+    text, log = block(PAGE, "consistency").encode(), log_verifier()
+    report = check_consistency_file(parse_consistency_file(text), log=log)
+    assert (report.old.size, report.new.size, report.pinned) == (1, 10, True)
+    evidence = parse_evidence(block(PAGE, "log-evidence").encode())
+    assert open_checkpoint(evidence.checkpoint, log) == report.new
+    assert report.old.root == leaf_hash(evidence.registration)
+    with pytest.raises(Malformed):
+        parse_consistency_file(text.replace(b"\n  ", b"\n   "))
+
+
 def test_policy_bundle() -> None:
     (text,) = [each.text for each in blocks(PAGE) if each.language == "yaml"]
     policy = load_policy([SourceFile(name="p.yaml", content=text.encode())])
@@ -179,12 +223,7 @@ def test_tile_paths(row: dict[str, str]) -> None:
 def test_proof_file() -> None:
     proof_file = parse_proof_file(block(PAGE, "tlog-proof").encode())
     expected = json.loads((GOLDEN / "expected.json").read_text())
-    leaves = [
-        leaf_hash(frame.payload)
-        for path in SEGMENTS
-        for frame in read_frames(path.read_bytes())
-        if frame.type == FrameType.RECORD
-    ]
+    leaves = leaf_hashes(golden_records())
     assert [leaf.hex() for leaf in leaves] == expected["audit_ids"]
     assert check_proof_file(proof_file, leaves[2], verifier=verifier()).size == 8
     with pytest.raises(BadProof):
@@ -207,6 +246,12 @@ def test_range_proof() -> None:
         check_range(leaves[2:5], 1, size=7, proof=proof, root=root)
 
 
+def golden_records() -> list[bytes]:
+    """The records of the golden journal, in order."""
+    frames = [frame for path in SEGMENTS for frame in read_frames(path.read_bytes())]
+    return [frame.payload for frame in frames if frame.type == FrameType.RECORD]
+
+
 def test_log_id() -> None:
     assert log_id("log.example.com/orders").hex() == block(PAGE, "log-id").strip()
 
@@ -217,5 +262,8 @@ def test_stage() -> None:
 
 
 def test_key_file() -> None:
-    (key,) = parse_key_file(block(PAGE, "key-file").encode())
+    content = block(PAGE, "key-file").encode()
+    ((key,), (retired,)) = parse_key_file(content), parse_retired(content)
     assert (key.name, key.seed) == ("log.example.com/orders", bytes(range(32)))
+    assert retired == PrivateKey(name=key.name, seed=bytes(range(32, 64))).verifier()
+    assert render_key_file([key], retired=[retired]) == content
