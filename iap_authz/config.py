@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from iap_authz.errors import ConfigInvalid, Malformed, shown
-from iap_authz.model.document import Faults, Section, parse_document
+from iap_authz.model.document import Section, parse_configuration, take_matching, take_origin
 from iap_authz.tlog.cosign import CosignerKey, count_witnesses
 from iap_authz.tlog.note import VerifierKey
 
@@ -23,7 +23,6 @@ _MIB, _GIB, _TIB = 1024**2, 1024**3, 1024**4
 _ZERO, _MILLISECOND, _SECOND = timedelta(0), timedelta(milliseconds=1), timedelta(seconds=1)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _PORT_MAX = 65_535
-_ORIGIN = re.compile(r"[\x21-\x2a\x2c-\x7e]{1,200}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LOG_HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]):(?P<port>[0-9]{1,5})", re.ASCII)
 _WITNESSES_MAX = 32
@@ -144,13 +143,8 @@ class SidecarConfig:
 
 def parse_config(content: bytes, path: Path) -> SidecarConfig:
     """Parse the file at `path` with this `content`. Raises ConfigInvalid with every fault."""
-    faults = Faults(str(path))
-    root = parse_document(content, faults)
-    faults.check(ConfigInvalid)
-    if root is None:
-        raise ConfigInvalid.of_file(path, "got nothing, want a sidecar configuration")
-    root.take_text("kind", choices=("Sidecar",))
-    log_origin = _take_matching(root, "log_origin", _ORIGIN, "a name without spaces and plus signs")
+    root, faults = parse_configuration(content, str(path), kind="Sidecar")
+    log_origin = take_origin(root, "log_origin")
     config = SidecarConfig(
         listen=_take_listen(root, path.parent),
         log_origin=log_origin,
@@ -184,13 +178,6 @@ def load_config(path: Path) -> SidecarConfig:
     except OSError as error:
         raise ConfigInvalid.of_file(path, f"cannot be read: {error.strerror}") from None
     return parse_config(content, path.absolute())
-
-
-def _take_matching(section: Section, key: str, pattern: re.Pattern[str], want: str) -> str:
-    text = section.take_text(key)
-    if text and not pattern.fullmatch(text):
-        section.fault(key, f"got {shown(text)}, want {want}")
-    return text
 
 
 def _take_paths(section: Section, key: str, folder: Path) -> tuple[Path, ...]:
@@ -313,7 +300,7 @@ def _take_issuers(root: Section, folder: Path) -> tuple[IssuerConfig, ...]:
 
 def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
     issuer = IssuerConfig(
-        name=_take_matching(section, "name", _NAME, "lower-case letters, digits and hyphens"),
+        name=take_matching(section, "name", _NAME, "lower-case letters, digits and hyphens"),
         issuer=section.take_text("issuer"),
         audiences=section.take_texts("audiences"),
         algorithms=_take_algorithms(section),

@@ -12,11 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from iap_authz.errors import ConfigInvalid, shown
-from iap_authz.model.document import Faults, Section, parse_document
+from iap_authz.model.document import Faults, Section, parse_configuration, parse_document, take_origin
 
 _MILLISECOND, _SECOND = timedelta(milliseconds=1), timedelta(seconds=1)
 _PORT_MAX = 65_535
-_ORIGIN = re.compile(r"[\x21-\x2a\x2c-\x7e]{1,200}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -50,16 +49,11 @@ class LogConfig:
 
 def parse_log_config(content: bytes, path: Path) -> LogConfig:
     """Parse the file at `path` with this `content`. Raises ConfigInvalid with every fault."""
-    faults = Faults(str(path))
-    root = parse_document(content, faults)
-    faults.check(ConfigInvalid)
-    if root is None:
-        raise ConfigInvalid.of_file(path, "got nothing, want a log configuration")
-    root.take_text("kind", choices=("Log",))
+    root, faults = parse_configuration(content, str(path), kind="Log")
     folder = path.parent
     directory = folder / root.take_text("directory")
     config = LogConfig(
-        origin=_take_origin(root),
+        origin=take_origin(root, "origin"),
         key_file=folder / root.take_text("key_file"),
         directory=directory,
         head_file=folder / root.take_text("head_file", str(directory / "head.sqlite")),
@@ -111,13 +105,6 @@ def is_local(address: str) -> bool:
     if not address or address.startswith("unix:"):
         return True
     return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
-
-
-def _take_origin(root: Section) -> str:
-    text = root.take_text("origin")
-    if text and not _ORIGIN.fullmatch(text):
-        root.fault("origin", f"got {shown(text)}, want a name without spaces and plus signs")
-    return text
 
 
 def _take_address(root: Section, key: str, folder: Path, *, default: str | None = None) -> str:

@@ -5,6 +5,7 @@ The invariant: every proof is for a tree that was committed, of a size up to the
 only if one was signed at that very size.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -141,9 +142,7 @@ class Proofs:
         record, read = parse_record(leaf), self._reader.reading()
         note = view.signed.note
         if record.writer == log_id(self._origin):
-            return await self._reader.in_thread(
-                partial(own_leaf_evidence, leaf, index, size=view.size, note=note, read=read)
-            )
+            return await asyncio.to_thread(own_leaf_evidence, leaf, index, size=view.size, note=note, read=read)
         writer = WriterId(record.writer)
         rows = await self._batches(writer, record.sequence, record.sequence + 1)
         if not rows:
@@ -155,18 +154,16 @@ class Proofs:
         batch = BatchLeaves(
             first_index=row.first_index, begin=row.begin, records=leaves[:-1], checkpoint_leaf=leaves[-1]
         )
-        return await self._reader.in_thread(
-            partial(
-                log_evidence,
-                leaf,
-                index,
-                batch=batch,
-                size=view.size,
-                note=note,
-                read=read,
-                registration=registration,
-                registration_index=registered,
-            )
+        return await asyncio.to_thread(
+            log_evidence,
+            leaf,
+            index,
+            batch=batch,
+            size=view.size,
+            note=note,
+            read=read,
+            registration=registration,
+            registration_index=registered,
         )
 
     async def _batches(self, writer: WriterId, begin: int, end: int) -> list[BatchRow]:

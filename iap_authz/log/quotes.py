@@ -8,14 +8,13 @@ larger than the tree, or has another root, proves that there are two trees: the 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from iap_authz.errors import BadSignature, LogFrozen, Malformed
+from iap_authz.errors import LogFrozen, Malformed
 from iap_authz.log.sequencer import Sequencer
-from iap_authz.tlog.checkpoint import Checkpoint, open_checkpoint
+from iap_authz.tlog.checkpoint import Checkpoint, open_checkpoint_of
 from iap_authz.tlog.note import VerifierKey
 
 QUOTES_KEPT = 4_096
 """Checked notes that are kept: each writer quotes the same one until it has a newer."""
-
 
 NOTE_MAX_BYTES = 16_384
 """A checkpoint with a few keys' and a hundred witnesses' signatures; notes are kept, so junk must not fill memory."""
@@ -38,7 +37,7 @@ class Quotes:
             return self._checked[note]
         if len(note) > NOTE_MAX_BYTES:
             raise Malformed(f"got a quoted checkpoint of {len(note)} bytes, want at most {NOTE_MAX_BYTES}")
-        checkpoint = self._open(note)
+        checkpoint = open_checkpoint_of(note, self._verifiers)
         ours = self._sequencer.reader.view.signed
         if checkpoint.size > ours.checkpoint.size:
             because = f"a writer holds a checkpoint at {checkpoint.size} and the head is at {ours.checkpoint.size}"
@@ -49,15 +48,6 @@ class Quotes:
         if len(self._checked) > QUOTES_KEPT:
             self._checked.popitem(last=False)
         return checkpoint
-
-    def _open(self, note: bytes) -> Checkpoint:
-        problem: BadSignature | None = None
-        for verifier in self._verifiers:
-            try:
-                return open_checkpoint(note, verifier)
-            except BadSignature as error:
-                problem = error
-        raise problem or BadSignature("got a quoted checkpoint, want one that this log signed")
 
     async def _freeze(self, because: str, note: bytes) -> None:
         await self._sequencer.freeze(because, [self._sequencer.reader.view.signed.note, note])

@@ -130,10 +130,6 @@ class Reader:
         """A blocking `read` for proofs, at the view in force."""
         return partial(self._hashes, self._view)
 
-    async def in_thread(self, prove: Callable[[], T]) -> T:
-        """Run what reads through `reading` beside the loop."""
-        return await asyncio.to_thread(prove)
-
     async def _prove(self, prove: Callable[..., T]) -> T:
         """At once if all it needs is in memory, else in a thread."""
         view = self._view

@@ -20,9 +20,9 @@ from iap_authz.log.commit import apply, parse_stage_path, stage_path
 from iap_authz.log.reader import Reader, View
 from iap_authz.ports import Clock, Head, HeadStore, TileStore
 from iap_authz.tlog.batch import BatchPlan, Stage, parse_stage, recover
-from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
+from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint_of, sign_checkpoint
 from iap_authz.tlog.edge import EMPTY_EDGE, Edge, check_edge
-from iap_authz.tlog.hashing import EMPTY_ROOT, HASH_BYTES, TreeSize
+from iap_authz.tlog.hashing import EMPTY_ROOT, HASH_BYTES, NodeHash, TreeSize
 from iap_authz.tlog.note import NoteSigner, VerifierKey
 from iap_authz.tlog.proof import check_consistency, prove_consistency
 from iap_authz.tlog.tiles import level_count, partial_bundle, partial_tiles, render_bundle_path, render_tile_path
@@ -66,15 +66,15 @@ def recover_log(
     for plan in chain:
         apply(plan, tiles)
     _discard_orphans(head, tiles)
-    signed = sign_head(head, signers)
+    signed = sign_tree(head.size, head.root, signers)
     if published is not None:
         _check_published(published, signed, Reader(tiles, View(signed=signed, edge=edge)))
     return Recovered(head=head, signed=signed, edge=edge, published=published, rounds=tuple(chain))
 
 
-def sign_head(head: Head, signers: Sequence[NoteSigner]) -> SignedCheckpoint:
-    """Step 3: the signed checkpoint of a committed head. The same head gives the same bytes."""
-    checkpoint = Checkpoint(origin=signers[0].name, size=head.size, root=head.root)
+def sign_tree(size: TreeSize, root: NodeHash, signers: Sequence[NoteSigner]) -> SignedCheckpoint:
+    """Step 3: the signed checkpoint of a head that was committed. The same tree gives the same bytes."""
+    checkpoint = Checkpoint(origin=signers[0].name, size=size, root=root)
     return SignedCheckpoint(checkpoint=checkpoint, note=sign_checkpoint(checkpoint, *signers))
 
 
@@ -97,13 +97,11 @@ def _open_published(tiles: TileStore, verifiers: Sequence[VerifierKey]) -> Signe
     note = tiles.read("checkpoint")
     if note is None:
         return None
-    problem: IapError | None = None
-    for verifier in verifiers:
-        try:
-            return SignedCheckpoint(checkpoint=open_checkpoint(note, verifier), note=note)
-        except IapError as error:
-            problem = error
-    raise Corrupt("checkpoint", f"{problem}: it is not signed by this log's key, or was changed: run `iap-authz fsck`")
+    try:
+        return SignedCheckpoint(checkpoint=open_checkpoint_of(note, verifiers), note=note)
+    except IapError as error:
+        message = f"{error}: it is not signed by this log's key, or was changed: run `iap-authz fsck`"
+        raise Corrupt("checkpoint", message) from error
 
 
 def _chain_to(head: Head, tiles: TileStore) -> list[BatchPlan]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from iap_authz.errors import Corrupt, IapError, Rollback
 from iap_authz.log.reader import Reader
-from iap_authz.log.recover import Recovered, sign_head
+from iap_authz.log.recover import Recovered, sign_tree
 from iap_authz.log.writers import row_of, state_of
 from iap_authz.ports import BatchRow, Head, Ledger, RoundRows
 from iap_authz.records.log_fold import Fold, FoldedBatch, WriterState
@@ -42,14 +42,13 @@ def restart_writers(
         raise Corrupt(f"leaf {first_problem.index}", f"{first_problem.message}: run `iap-authz fsck`")
     states = list(fold.writers.values())
     sizes = sorted({plan.tree.end for plan in recovered.rounds} | {head.size})
-    notes = [
-        *((plan.tree.end, _note_of(plan.tree.end, plan.tree.root(), head, signers)) for plan in recovered.rounds),
-        (head.size, recovered.signed.note),
-    ]
+    # Each head of the chain was committed, since the stages lead from it to the head.
+    notes = {plan.tree.end: sign_tree(plan.tree.end, plan.tree.root(), signers).note for plan in recovered.rounds}
+    notes[head.size] = recovered.signed.note
     ledger.add(
         RoundRows(
             size=head.size,
-            notes=tuple((size, note) for size, note in dict(notes).items() if ledger.note(size) is None),
+            notes=tuple((size, note) for size, note in notes.items() if ledger.note(size) is None),
             batches=tuple(_batch_rows(fold.drain_batches(), sizes)),
             writers=tuple(row_of(state, head.time) for state in states),
         )
@@ -72,12 +71,6 @@ def _resume(ledger: Ledger, origin: str, head: Head) -> Fold:
             [],
         )
     return Fold.resume(origin, states, size=size)
-
-
-def _note_of(size: int, root: bytes, head: Head, signers: Sequence[NoteSigner]) -> bytes:
-    """The note of a head of the chain: it was committed, since the stages lead from it to the head."""
-    committed = Head(size=TreeSize(size), root=root, time=head.time, stage_sha256=head.stage_sha256)  # type: ignore[arg-type]
-    return sign_head(committed, signers).note
 
 
 def _batch_rows(batches: Iterable[FoldedBatch], sizes: Sequence[TreeSize]) -> Iterable[BatchRow]:

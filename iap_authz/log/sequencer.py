@@ -25,7 +25,7 @@ from typing import TypeVar
 from iap_authz.errors import HeadMoved, LogFrozen, QueueFull, Unavailable
 from iap_authz.log.commit import Staged, apply, is_due, prepare, publish, record_and_discard, stage_and_swap
 from iap_authz.log.reader import Reader, View
-from iap_authz.log.recover import Recovered, sign_head
+from iap_authz.log.recover import Recovered, sign_tree
 from iap_authz.ports import BatchRow, Clock, Freeze, Head, HeadStore, Ledger, RoundRows, TileStore, WriterRow
 from iap_authz.tlog.batch import BatchPlan, plan
 from iap_authz.tlog.checkpoint import SignedCheckpoint
@@ -172,7 +172,7 @@ class Sequencer:
     def check_not_frozen(self) -> None:
         """Raise LogFrozen if the log takes nothing more."""
         if self._freeze is not None:
-            raise LogFrozen(f"the log is frozen: {self._freeze.because}")
+            raise _as_error(self._freeze)
 
     def submit(self, entry: Entry) -> "asyncio.Future[Sequenced]":
         """Queue an entry after all before it. Whoever waits must shield the future. Call `check_open` first."""
@@ -198,9 +198,8 @@ class Sequencer:
         try:
             await self.in_thread(partial(self._heads.freeze, freeze))
         except BaseException as error:  # noqa: BLE001 - told to `run`, which ends the process
-            if not self._failed.done():
-                self._failed.set_exception(error)
-        self._fail_waiting(LogFrozen(f"the log is frozen: {freeze.because}"))
+            self._fail(error)
+        self._fail_waiting(_as_error(freeze))
 
     def stop(self) -> None:
         """End `run` once everything that waits is committed and published."""
@@ -232,7 +231,7 @@ class Sequencer:
             await self._arrived.wait()
             started = loop.time()
             if self._freeze is not None:
-                self._fail_waiting(LogFrozen(f"the log is frozen: {self._freeze.because}"))
+                self._fail_waiting(_as_error(self._freeze))
             elif self._queue:
                 await self._commit_round()
             if not self._queue and not self._stopping.is_set():
@@ -257,7 +256,7 @@ class Sequencer:
         result = plan(self._tree, entries, edge=self._edge)
         staged = prepare(result, tuple(entries), edge=self._edge, time=time)
         await self.in_thread(partial(self._commit, staged))
-        signed = sign_head(staged.head, self._signers)
+        signed = sign_tree(staged.head.size, staged.head.root, self._signers)
         self._edge, self._tree = result.edge, result.tree
         pending = {write.path: write.content for write in result.full}
         view = View(signed=signed, edge=result.edge, pending=pending)
@@ -280,8 +279,7 @@ class Sequencer:
         try:
             await applied
         except BaseException as error:  # noqa: BLE001 - told to `run`, which ends the process
-            if not self._failed.done():
-                self._failed.set_exception(error)
+            self._fail(error)
             return
         self._applied_view = replace(view, pending={})
         if self.reader.view is view:
@@ -336,6 +334,11 @@ class Sequencer:
         """Run `job` in the thread that touches storage, after what was submitted before it."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
 
+    def _fail(self, error: BaseException) -> None:
+        """Have `run` raise this."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
     def _fail_waiting(self, error: Exception) -> None:
         waiting_all, self._queued_bytes = [*self._taken, *self._queue], 0
         self._queue.clear()
@@ -344,6 +347,10 @@ class Sequencer:
                 waiting.done.set_exception(error)
                 waiting.done.exception()
         self._arrived.clear()
+
+
+def _as_error(freeze: Freeze) -> LogFrozen:
+    return LogFrozen(f"the log is frozen: {freeze.because}")
 
 
 def _answer(

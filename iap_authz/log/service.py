@@ -28,7 +28,6 @@ from iap_authz.records.admission import (
 )
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.record import parse_record
-from iap_authz.tlog.checkpoint import parse_checkpoint
 from iap_authz.tlog.hashing import HASH_BYTES, SIZE_LIMIT_LEAVES, LeafIndex, NodeHash, TreeSize
 from iap_authz.tlog.note import VerifierKey, parse_note
 
@@ -129,9 +128,9 @@ class AuditLog(Proofs):
         rows = await self._batches(writer, begin, min(request.to, begin + RECEIPTS_SPAN_RECORDS))
         answer, since = log_pb2.GetReceiptsResponse(), TreeSize(request.consistent_from)
         for row in rows[:RECEIPTS_MAX]:
-            receipt = await self._receipt(await self._stored_place(row), since=since)
-            since = max(since, parse_checkpoint(parse_note(receipt.checkpoint).text).size)
-            answer.receipts.append(receipt)
+            place = await self._stored_place(row)
+            answer.receipts.append(await self._receipt(place, since=since))
+            since = max(since, place.size)
         return answer
 
     def _is_signed(self, note: bytes) -> bool:
@@ -192,11 +191,23 @@ class AuditLog(Proofs):
         A note that only keys of the past have signed convinces nobody who pins the present one, and an old size is not
         signed again (A3): the proof is then for the newest checkpoint.
         """
-        count = row.end - row.begin + 1
-        last = LeafIndex(row.first_index + count - 1)
         size, note = row.round_size, await self.note_at(row.round_size)
         if not self._is_signed(note):
             size, note = self._reader.view.size, self._reader.view.signed.note
+        return await self._read_place(row, size=size, note=note)
+
+    async def _registration_receipt(self, state: WriterState) -> log_pb2.Receipt:
+        """The registration's leaf under the newest checkpoint: a registration has no round of its own to keep."""
+        view = self._reader.view
+        row = BatchRow(writer=state.writer, begin=0, end=0, first_index=state.registered_index, round_size=view.size)
+        return await self._receipt(
+            await self._read_place(row, size=view.size, note=view.signed.note), since=TreeSize(0)
+        )
+
+    async def _read_place(self, row: BatchRow, *, size: TreeSize, note: bytes) -> _Place:
+        """The records of `row`, and the leaf of the log's own that ends them, in the tree of `size`."""
+        count = row.end - row.begin + 1
+        last = LeafIndex(row.first_index + count - 1)
         return _Place(
             writer=row.writer,
             begin=row.begin,
@@ -208,22 +219,6 @@ class AuditLog(Proofs):
             size=size,
             note=note,
         )
-
-    async def _registration_receipt(self, state: WriterState) -> log_pb2.Receipt:
-        """The registration's leaf under the newest checkpoint: a registration has no round of its own to keep."""
-        view, index = self._reader.view, state.registered_index
-        place = _Place(
-            writer=state.writer,
-            begin=0,
-            end=0,
-            first_index=index,
-            leaf_count=1,
-            last_leaf=(await self._reader.read(index, 1))[0],
-            range_proof=await self._reader.range_of(index, 1, size=view.size),
-            size=view.size,
-            note=view.signed.note,
-        )
-        return await self._receipt(place, since=TreeSize(0))
 
     async def _receipt(self, place: _Place, *, since: TreeSize) -> log_pb2.Receipt:
         """The message, with the consistency proof between the asker's last checkpoint and the receipt's."""

@@ -10,12 +10,13 @@ round that fails ends the process (C3), and what was not committed is then gone 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
-from iap_authz.errors import Refused, UnknownWriter
+from iap_authz.errors import BadProof, Refused, UnknownWriter
 from iap_authz.log.sequencer import Entry, Rendered
 from iap_authz.model.ids import WriterId
 from iap_authz.ports import BatchRow, WriterRow
@@ -126,16 +127,7 @@ class Writers:
 
         def render(first: LeafIndex, time: datetime) -> Rendered:
             index = LeafIndex(first + 1)
-            state = self._states[writer]
-            self._states[writer] = WriterState(
-                writer=writer,
-                verifier=state.verifier,
-                workload=state.workload,
-                registered_index=state.registered_index,
-                retired_index=index,
-                tree=state.tree,
-                note=state.note,
-            )
+            self._states[writer] = replace(self._states[writer], retired_index=index)
             leaves = (self._own(alert, first, time), self._own(retired, index, time))
             return Rendered(leaves=leaves, writer=self._row(writer, time))
 
@@ -171,7 +163,7 @@ def state_of(row: WriterRow, origin: str) -> WriterState:
     if row.note:
         checkpoint = open_checkpoint(row.note, verifier)
         if (checkpoint.size, checkpoint.root) != (tree.end, tree.root()):
-            raise UnknownWriter(f"got a ledger row of {row.writer.hex()} that its note does not vouch for")
+            raise BadProof(f"got a ledger row of {row.writer.hex()} that its note does not vouch for")
     return WriterState(
         writer=row.writer,
         verifier=verifier,

@@ -18,13 +18,15 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.tokens import AliasToken, AnchorToken, TagToken, Token
 
-from iap_authz.errors import Fault, Invalid, shown
+from iap_authz.errors import ConfigInvalid, Fault, Invalid, shown
 
 DOCUMENT_MAX_BYTES = 16 * 1024 * 1024
 """Larger than any configuration written by hand; bounds what a wrong file name can cost."""
 
 DOCUMENT_MAX_DEPTH = 64
 """Deeper than any format here; keeps a hostile file from exhausting the stack."""
+
+_ORIGIN = re.compile(r"[\x21-\x2a\x2c-\x7e]{1,200}", re.ASCII)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _DURATION_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -73,6 +75,17 @@ def parse_document(content: bytes, faults: Faults) -> "Section | None":
     if not faults.found:
         faults.add(node, "", f"got {_kind(node)}, want a mapping")
     return None
+
+
+def parse_configuration(content: bytes, file: str, *, kind: str) -> tuple["Section", Faults]:
+    """The top of a configuration file of this kind, and where its faults go. Raises ConfigInvalid."""
+    faults = Faults(file)
+    root = parse_document(content, faults)
+    faults.check(ConfigInvalid)
+    if root is None:
+        raise ConfigInvalid.of_file(file, f"got nothing, want a {kind.lower()} configuration")
+    root.take_text("kind", choices=(kind,))
+    return root, faults
 
 
 def _describe(error: MarkedYAMLError) -> str:
@@ -330,3 +343,16 @@ def render_duration(value: timedelta) -> str:
         if seconds >= _DURATION_UNIT_SECONDS[unit] and seconds % _DURATION_UNIT_SECONDS[unit] == 0:
             return f"{int(seconds // _DURATION_UNIT_SECONDS[unit])}{unit}"
     return f"{int(seconds * 1000)}ms"
+
+
+def take_matching(section: Section, key: str, pattern: re.Pattern[str], want: str) -> str:
+    """A text that all of `pattern` matches; `want` says what that is."""
+    text = section.take_text(key)
+    if text and not pattern.fullmatch(text):
+        section.fault(key, f"got {shown(text)}, want {want}")
+    return text
+
+
+def take_origin(section: Section, key: str) -> str:
+    """The origin of an audit log, which is the name of its key too (C2SP signed-note)."""
+    return take_matching(section, key, _ORIGIN, "a name without spaces and plus signs")

@@ -14,7 +14,7 @@ from iap_authz.errors import BadProof, Fork, Malformed, OutOfSequence, Refused, 
 from iap_authz.model.ids import WriterId
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.log_inspect_head import read_head
-from iap_authz.records.log_leaves import LOG_BODIES, log_id
+from iap_authz.records.log_leaves import LOG_BODIES, QUOTING_BODIES, log_id
 from iap_authz.records.record import parse_record
 from iap_authz.records.started import check_started, writer_id
 from iap_authz.tlog.checkpoint import open_checkpoint, parse_checkpoint
@@ -28,17 +28,13 @@ BATCH_MAX_RECORDS = 4_096
 BATCH_MAX_BYTES = 4 << 20
 """Keeps a round's memory and its stage small; a sidecar sends at most half of it."""
 
-
 NOTE_MAX_BYTES = 1_024
 """A writer's own note, one signature: it becomes part of a leaf, which junk beside the signature must not overfill."""
 
 WORKLOAD_MAX_CHARS = 1_024
 """The same for what a writer says it is: a SPIFFE id has at most 2,048 bytes, ours are far shorter."""
 
-_QUOTING = ("writer_started", "heartbeat", "writer_stopped")
-"""Bodies that quote a checkpoint of the log (rule G3)."""
-
-_QUOTING_NUMBERS = frozenset(record_pb2.Record.DESCRIPTOR.fields_by_name[name].number for name in _QUOTING)
+_QUOTING_NUMBERS = frozenset(record_pb2.Record.DESCRIPTOR.fields_by_name[name].number for name in QUOTING_BODIES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +110,7 @@ def admit(batch: Batch, state: WriterState, *, origin: str, log_size: int) -> Wr
     for sequence, leaf in enumerate(batch.records, batch.begin):
         record = parse_record(leaf)
         _check_record(record, writer=batch.writer, sequence=sequence)
-        if record.WhichOneof("body") in _QUOTING:
+        if record.WhichOneof("body") in QUOTING_BODIES:
             _check_quoting(record, state, origin=origin, log_size=log_size)
     checkpoint = open_checkpoint(batch.note, state.verifier)
     if checkpoint.size != batch.end:
@@ -168,7 +164,7 @@ def quoted_notes(batch: Batch) -> list[bytes]:
             continue
         record = parse_record(leaf)
         body = record.WhichOneof("body")
-        if body in _QUOTING:
+        if body in QUOTING_BODIES:
             notes[getattr(record, body).log_checkpoint] = None
     notes.pop(b"", None)
     return list(notes)

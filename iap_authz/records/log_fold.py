@@ -23,7 +23,7 @@ from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import BadProof, IapError, shown
 from iap_authz.model.ids import WriterId
 from iap_authz.records.log_inspect_head import Head, parse_head, read_head
-from iap_authz.records.log_leaves import LOG_BODIES, begin_of, log_id, range_before
+from iap_authz.records.log_leaves import LOG_BODIES, QUOTING_BODIES, begin_of, log_id, range_before
 from iap_authz.records.record import parse_record
 from iap_authz.records.started import check_started, writer_id, writer_origin
 from iap_authz.tlog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
@@ -34,7 +34,7 @@ from iap_authz.tlog.tree import CompactRange
 _BODY_NUMBERS = {name: field.number for name, field in record_pb2.Record.DESCRIPTOR.fields_by_name.items()}
 _STARTED = _BODY_NUMBERS["writer_started"]
 _CHECKPOINT = _BODY_NUMBERS["writer_checkpoint"]
-_QUOTING = frozenset(_BODY_NUMBERS[name] for name in ("writer_started", "writer_stopped", "heartbeat"))
+_QUOTING = frozenset(_BODY_NUMBERS[name] for name in QUOTING_BODIES)
 _OF_LOG = frozenset(_BODY_NUMBERS[name] for name in LOG_BODIES)
 _LOOKED_AT = _QUOTING | _OF_LOG
 _OF_WRITERS = _QUOTING | {_BODY_NUMBERS[name] for name in ("decision", "outcome", "refusals")}

@@ -30,6 +30,10 @@ LOG_BODIES = frozenset(
 """Bodies that only the log may make."""
 
 
+QUOTING_BODIES = frozenset({"writer_started", "heartbeat", "writer_stopped"})
+"""Bodies of writers that quote a checkpoint of the log, in `log_checkpoint` (rule G3)."""
+
+
 def log_id(origin: str) -> WriterId:
     """The id that the log of this origin uses as the writer of its own leaves."""
     return WriterId(sha256(f"{LOG_ID_LABEL}\n{origin}\n".encode()).digest())

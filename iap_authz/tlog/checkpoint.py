@@ -15,6 +15,8 @@ lines, which no monitor can audit (there NOT RECOMMENDED). A size of 0 goes with
 It cannot know what was signed before: that two inconsistent checkpoints are never signed is the commit's to keep (C1).
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from iap_authz.errors import BadSignature, Malformed, shown
@@ -75,6 +77,18 @@ def open_checkpoint(note: bytes, verifier: VerifierKey) -> Checkpoint:
     if checkpoint.origin != verifier.name:
         raise BadSignature(f"got a checkpoint of {shown(checkpoint.origin)}, want one of {shown(verifier.name)}")
     return checkpoint
+
+
+def open_checkpoint_of(note: bytes, verifiers: Sequence[VerifierKey]) -> Checkpoint:
+    """The same, if any of the keys of one log signed it: at least one key, all of one name.
+
+    Each key is asked by itself: a signature of another one of them is to it that of a stranger.
+    """
+    *others, last = verifiers
+    for verifier in others:
+        with suppress(BadSignature):
+            return open_checkpoint(note, verifier)
+    return open_checkpoint(note, last)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, *signers: NoteSigner) -> bytes:
