@@ -103,6 +103,7 @@ class BenchWriter:
             time=datetime.now(UTC),
             spent=timedelta(milliseconds=1),
             http_status=403,
+            seal=None,
         )
 
     def _request(self, begin: int, records: Sequence[bytes]) -> log_pb2.AppendRequest:
@@ -120,7 +121,7 @@ def running_log(folder: Path) -> Iterator[tuple[str, int]]:
     (folder / "enrolment.yaml").write_text(f"tokens:\n- {{name: bench, sha256: {digest}}}\n")
     (folder / "log.yaml").write_text(
         f"kind: Log\norigin: {ORIGIN}\nkey_file: log.key\ndirectory: store\nlisten: unix:log.sock\n"
-        "enrolment_file: enrolment.yaml\n"
+        "enrolment_file: enrolment.yaml\nvault: none\n"
     )
     command = [
         sys.executable,

@@ -18,6 +18,9 @@ from iap_authz.model.reason import Verdict
 from iap_authz.policy.evaluate import evaluate
 from iap_authz.ports import Answer
 from iap_authz.records.record import audit_id, decision_record, new_record_id
+from iap_authz.records.seal import Seal
+from iap_authz.sidecar.sealing import configured_settings
+from iap_authz.sidecar.subject_keys import SubjectKeys
 from iap_authz.wiring import build_snapshot, load_slots, make_slots
 
 ROUNDS = 9
@@ -48,22 +51,29 @@ def measure_stages(config: Path, check: bytes) -> dict[str, float]:
     facts = snapshot.establish(request, now)
     decision = evaluate(snapshot.policy, facts)
     assert decision.verdict is Verdict.ALLOW, decision
+    assert settings.seal is not None, "what is measured is sealed"
+    in_force = configured_settings(settings.log_origin, settings.seal.vault_key)
+    keys = SubjectKeys(in_force, writer=WRITER, monotonic=time.monotonic)
+    keys.fill()
+    seal = keys.seal_for(facts)
 
-    leaf = _record(decision, facts, now)
+    leaf = _record(decision, facts, now, seal=seal)
     answer = Answer(decision=decision, audit_id=AuditId("a" * 64))
 
     def whole() -> bytes:
         asked = parse_check(check)
         known = snapshot.establish(asked, now)
         decided = evaluate(snapshot.policy, known)
-        made = _record(decided, known, now)
+        made = _record(decided, known, now, seal=keys.seal_for(known))
         return render_answer(Answer(decision=decided, audit_id=audit_id(made)), asked)
 
     return {
         "parse the CheckRequest": processor_us(lambda: parse_check(check)),
         "facts (token cached)": processor_us(lambda: snapshot.establish(request, now)),
         "policy (10 routes, CEL each time)": processor_us(lambda: evaluate(snapshot.policy, facts)),
-        "record": processor_us(lambda: _record(decision, facts, now)),
+        "seal (subject key cached)": processor_us(lambda: keys.seal_for(facts)),
+        "record, sealed": processor_us(lambda: _record(decision, facts, now, seal=seal)),
+        "the same, open": processor_us(lambda: _record(decision, facts, now, seal=None)),
         "audit id (leaf hash)": processor_us(lambda: audit_id(leaf)),
         "response": processor_us(lambda: render_answer(answer, request)),
         "whole decision, token cached": processor_us(whole),
@@ -74,7 +84,7 @@ def measure_stages(config: Path, check: bytes) -> dict[str, float]:
     }
 
 
-def _record(decision: Decision, facts: facts_pb2.Facts, now: datetime) -> bytes:
+def _record(decision: Decision, facts: facts_pb2.Facts, now: datetime, *, seal: Seal | None) -> bytes:
     return decision_record(
         decision,
         facts,
@@ -84,4 +94,5 @@ def _record(decision: Decision, facts: facts_pb2.Facts, now: datetime) -> bytes:
         time=now,
         spent=timedelta(microseconds=300),
         http_status=200,
+        seal=seal,
     )

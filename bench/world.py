@@ -20,6 +20,8 @@ from envoy.service.auth.v3 import external_auth_pb2
 
 HOST = "orders.example.com"
 ROUTES = 10
+VAULT_KEY = "iap-vault+1+XjVZqejYnfhiEP/hhOFLDUpvVWzSd7vDiA1gnzbF8gk="
+"""The public half of a key that was thrown away: what the measured sidecar seals to."""
 LIFETIME = dt.timedelta(hours=2)
 
 RULE = (
@@ -51,6 +53,7 @@ def make_world(folder: Path) -> World:
     (folder / "sidecar.yaml").write_text(
         "kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: bench.example.com/log\n"
         "journal: {directory: journal, bound: 8 GiB}\npolicies: [policy.yaml]\n"
+        f"seal: {{vault_key: '{VAULT_KEY}'}}\n"
         "identity: {issuers: [{name: corp, issuer: 'https://login.example.com/', audiences: [orders],"
         " algorithms: [ES256], jwks_file: jwks.json}]}\n"
         "device: {inventory_file: devices.json}\nlocation: {client_address: peer, networks_file: networks.yaml}\n"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
 from iap_authz.model.document import Section, parse_configuration, take_matching, take_origin
 from iap_authz.tlog.cosign import CosignerKey, count_witnesses
@@ -134,6 +135,8 @@ class SidecarConfig:
     """How often files are looked at for changes. Default 1s."""
     journal: JournalConfig
     log: AuditLogConfig | None
+    seal: SealConfig | None
+    """What seals personal data. Or `none`: records say openly what they say of people, and it can never be erased."""
     policies: tuple[Path, ...]
     """Policy files; together one bundle. Replaced live."""
     issuers: tuple[IssuerConfig, ...]
@@ -155,6 +158,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         refresh_interval=root.take_duration("refresh_interval", _SECOND, least=100 * _MILLISECOND, most=_MINUTE),
         journal=_take_journal(root, path.parent),
         log=_take_log(root, path.parent, log_origin=log_origin),
+        seal=take_seal(root),
         policies=_take_paths(root, "policies", path.parent),
         issuers=_take_issuers(root, path.parent),
         device=_take_device(root, path.parent),

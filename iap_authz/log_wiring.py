@@ -6,8 +6,8 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from iap_authz.adapters.audit_grpc.server import AuditServer
 from iap_authz.adapters.clock import SystemClock
@@ -17,23 +17,34 @@ from iap_authz.adapters.keys.file import load_retired, load_signers
 from iap_authz.adapters.stores.head_sqlite import SqliteHeadStore
 from iap_authz.adapters.stores.posix import PosixTileStore
 from iap_authz.adapters.telemetry.jsonlog import start_logging
+from iap_authz.adapters.trail.companions import SqlCompanions
 from iap_authz.adapters.trail.index import SqlIndex
 from iap_authz.adapters.trail.ledger import SqlLedger
+from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs
 from iap_authz.adapters.trail.store import open_trail
 from iap_authz.errors import ConfigInvalid, IapError
+from iap_authz.log.own_records import OwnRecords
 from iap_authz.log.recover import recover_log
 from iap_authz.log.restart import restart_writers
+from iap_authz.log.sealing import Sealing
 from iap_authz.log.sequencer import Sequencer
 from iap_authz.log.service import AuditLog
 from iap_authz.log.writers import Writers
 from iap_authz.log_config import LogConfig, is_local, parse_enrolment
+from iap_authz.ports import Caller
+from iap_authz.privacy_wiring import caller_of, load_keys, make_privacy, make_unsealing, open_access
 from iap_authz.tlog.note import NoteSigner
 from iap_authz.trail.indexer import Indexer
+from iap_authz.trail.opener import Unsealing
+from iap_authz.trail.privacy import Privacy
+from iap_authz.trail.reader import TrailReader
 from iap_authz.trail.records import Trail
 from iap_authz.trail.worker import Worker
 
 STOP_GRACE_SECONDS = 5.0
 """For calls that are under way when the process is asked to end."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("iap_authz.serve")
 
@@ -43,24 +54,25 @@ def log_to_stderr(level: str) -> None:
     start_logging(level)
 
 
-class Enrolment:
-    """The enrolment file, read again when it has changed; a broken one leaves what was known in force."""
+class TokenTable(Generic[T]):
+    """A file of tokens, read again when it has changed; a broken one leaves what was known in force."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: FileSource[Mapping[str, T]]) -> None:
         """Raises ConfigInvalid or SourceUnavailable."""
-        self._source: FileSource[Mapping[str, str]] = FileSource("enrolment", path, parse_enrolment)
-        self._version = self._source.version()
-        self._names = self._source.load()
+        self._source = source
+        self._version = source.version()
+        self._known = source.load()
 
-    def names(self) -> Mapping[str, str]:
-        """Names by SHA-256 of the token."""
+    def known(self) -> Mapping[str, T]:
+        """What is said of each token, by its SHA-256."""
         version = self._source.version()
         if version != self._version:
             try:
-                self._names, self._version = self._source.load(), version
+                self._known, self._version = self._source.load(), version
             except IapError as error:
-                _log.error("the enrolment file cannot be used", extra={"problem": str(error)})
-        return self._names
+                message = f"the {self._source.name} file cannot be used"
+                _log.error(message, extra={"problem": str(error)})
+        return self._known
 
 
 class LogProcess:
@@ -71,14 +83,17 @@ class LogProcess:
         _check_addresses(config, insecure_public=insecure_public)
         signers, retired = _load_signers(config), load_retired(config.key_file)
         self._config = config
-        self._enrolment = Enrolment(config.enrolment_file)
+        self._keys = load_keys(config)
+        self._enrolment = TokenTable(FileSource("enrolment", config.enrolment_file, parse_enrolment))
+        access_file = config.privacy.access_file
+        self._access = None if access_file is None else TokenTable(open_access(access_file))
         self._tiles = PosixTileStore(config.directory)
         self._heads = SqliteHeadStore(config.head_file)
         self._engine = open_trail(config.trail_file)
-        ledger, self._index = SqlLedger(self._engine), SqlIndex(self._engine)
+        ledger, self._index = SqlLedger(self._engine, origin=config.origin), SqlIndex(self._engine)
         if reindex:
             self._index.clear()
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
         recovered = recover_log(self._tiles, self._heads, signers=signers, clock=clock, retired=retired)
         self._sequencer = Sequencer(
             recovered,
@@ -91,13 +106,21 @@ class LogProcess:
             publish_seconds=config.publish_interval.total_seconds(),
         )
         states = restart_writers(recovered, ledger, self._sequencer.reader, signers=signers)
+        self._sealing = Sealing(
+            None if self._keys is None else self._keys.vault,
+            SqlSealEpochs(self._engine),
+            signers=signers,
+            in_thread=self._sequencer.in_thread,
+        )
         self._log = AuditLog(
             self._sequencer,
             Writers(config.origin, states),
             ledger=ledger,
             index=self._index,
+            companions=SqlCompanions(self._engine),
+            sealing=self._sealing,
             verifiers=[signer.verifier() for signer in signers],
-            enrolled=self._enrolment.names,
+            enrolled=self._enrolment.known,
             retired=retired,
         )
         self._worker, self._stopping = Worker(), asyncio.Event()
@@ -116,19 +139,15 @@ class LogProcess:
             _log.critical("the log is frozen: it proves and takes nothing", extra={"problem": frozen.because})
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        trail = Trail(
-            leaves=self._sequencer.reader,
-            index=self._index,
-            ledger=SqlLedger(self._engine),
-            evidence=self._log.evidence,
-            run=self._worker.run,
-        )
-        server = AuditServer(self._log, trail, address=self._config.listen)
+        unsealing = make_unsealing(self._keys, SqlCompanions(self._engine), origin=self._config.origin)
+        server, privacy = self._make_server(unsealing)
         tiles = self._tile_server()
+        indexer = Indexer(self._sequencer.reader, self._index, self._worker.run, unsealing=unsealing)
         works: list[asyncio.Task[object]] = [
             loop.create_task(self._sequencer.run()),
-            loop.create_task(Indexer(self._sequencer.reader, self._index, self._worker.run).run()),
+            loop.create_task(indexer.run()),
             loop.create_task(self._stopping.wait()),
+            *(loop.create_task(work) for work in privacy),
         ]
         try:
             ports = await server.start(), 0 if tiles is None else await tiles.start()
@@ -144,6 +163,38 @@ class LogProcess:
             if tiles is not None:
                 await tiles.stop()
             await self._finish(works)
+
+    def _make_server(
+        self, unsealing: Unsealing | None
+    ) -> tuple[AuditServer, tuple[Coroutine[object, object, None], ...]]:
+        """The server, and the tasks that go on behind what it is asked."""
+        leaves, run, origin = self._sequencer.reader, self._worker.run, self._config.origin
+        trail = Trail(
+            leaves=leaves,
+            index=self._index,
+            ledger=SqlLedger(self._engine),
+            evidence=self._log.evidence,
+            run=run,
+            unsealing=unsealing,
+        )
+        parts = None
+        if self._keys is not None and unsealing is not None:
+            parts = make_privacy(
+                self._config,
+                self._keys,
+                reader=TrailReader(origin=origin, leaves=leaves, index=self._index, run=run),
+                unsealing=unsealing,
+                sealing=self._sealing,
+                own=OwnRecords(self._sequencer, self._sealing, origin=origin),
+                engine=self._engine,
+                clock=self._clock,
+            )
+        privacy = Privacy(self._log, leaves, run=run, sealed=None if parts is None else parts.sealed)
+        server = AuditServer(self._log, trail, address=self._config.listen, privacy=privacy, identify=self._identify)
+        return server, () if parts is None else parts.works
+
+    def _identify(self, token: str) -> Caller | None:
+        return None if self._access is None else caller_of(token, self._access.known())
 
     async def _finish(self, works: "Sequence[asyncio.Task[object]]") -> None:
         """The sequencer ends by itself, after its last round; all else is cancelled."""

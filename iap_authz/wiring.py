@@ -39,9 +39,11 @@ from iap_authz.policy.compiled import Policy
 from iap_authz.ports import Clock, FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
+from iap_authz.seal_wiring import make_sealing
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refresh import Refresher, Slot
 from iap_authz.sidecar.refusals import RefusalCounter
+from iap_authz.sidecar.sealing import SettingsTaker
 from iap_authz.sidecar.service import Measures, Sidecar, nothing_to_drain
 from iap_authz.sidecar.shipper import Shipper, ShipperSettings
 from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
@@ -201,7 +203,14 @@ def load_token(path: Path) -> str:
 
 
 def make_shipper(
-    config: AuditLogConfig, channel: LogChannel, journal: FileJournal, *, clock: Clock, token: str
+    config: AuditLogConfig,
+    channel: LogChannel,
+    backlog: FileBacklog,
+    *,
+    journal: FileJournal,
+    sealing: SettingsTaker,
+    clock: Clock,
+    token: str,
 ) -> Shipper:
     """The way of an open journal into its log. Raises ConfigInvalid for a stored checkpoint of another log, OSError."""
     view = LogView(config.verifier_key, CheckpointFile(journal.directory / LOG_CHECKPOINT_NAME))
@@ -212,7 +221,7 @@ def make_shipper(
         witnesses=config.witnesses,
         quorum=config.quorum,
     )
-    return Shipper(FileBacklog(journal), channel, view, journal=journal, clock=clock, settings=settings)
+    return Shipper(backlog, channel, view, journal=journal, clock=clock, sealing=sealing, settings=settings)
 
 
 class SidecarProcess:
@@ -233,11 +242,21 @@ class SidecarProcess:
         )
         self._clock = SystemClock(floor=self._journal.predecessor_time)
         self._refusals = RefusalCounter(self._journal, self._clock)
+        self._sealing = make_sealing(config, self._journal, directory=self._journal.directory, monotonic=monotonic)
+        self._backlog = FileBacklog(self._journal)
         self._channel: LogChannel | None = None
         self._shipper: Shipper | None = None
         if config.log is not None:
             self._channel = LogChannel(config.log.address)
-            self._shipper = make_shipper(config.log, self._channel, self._journal, clock=self._clock, token=token)
+            self._shipper = make_shipper(
+                config.log,
+                self._channel,
+                self._backlog,
+                journal=self._journal,
+                sealing=self._sealing.taker,
+                clock=self._clock,
+                token=token,
+            )
         self._sidecar = self._make_sidecar()
         self._stopping = asyncio.Event()
         self._cause = "stopped"
@@ -276,7 +295,9 @@ class SidecarProcess:
             await server.set_ready(ready=True)
             gc.collect()
             gc.freeze()
-            await run_together(self._stopping.wait(), self._sidecar.run(), refresher.run())
+            keys = self._sealing.keys
+            works = [self._sidecar.run(), refresher.run(), *([] if keys is None else [keys.run()])]
+            await run_together(self._stopping.wait(), *works)
         finally:
             await server.stop(STOP_GRACE_SECONDS)
             await self._sidecar.stop(self._cause)
@@ -293,6 +314,7 @@ class SidecarProcess:
             journal=self._journal,
             clock=self._clock,
             refusals=self._refusals,
+            seals=self._sealing.seals,
             max_in_flight=self._config.max_in_flight,
             shipping=self._shipper,
         )
@@ -334,6 +356,7 @@ class SidecarProcess:
             source_ages={slot.name: slot.age_seconds(now) for slot in self._slots.all()},
             log_checkpoint=self._shipper.log_checkpoint if self._shipper is not None else b"",
             shipped_sequence=self._shipper.position if self._shipper is not None else 0,
+            oldest_seal_epoch=self._sealing.oldest_epoch(self._backlog),
         )
 
 

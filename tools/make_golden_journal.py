@@ -73,6 +73,7 @@ def decided(sequence: int, verdict: Verdict, reason: Reason) -> bytes:
         time=START + timedelta(milliseconds=sequence),
         spent=timedelta(microseconds=310),
         http_status=200 if verdict is Verdict.ALLOW else 403,
+        seal=None,
     )
 
 
@@ -84,7 +85,7 @@ def said(sequence: int, body: object, personal: object = None) -> bytes:
         sequence=Sequence(sequence),
         record_id=record_id(sequence),
         time=START + timedelta(milliseconds=sequence),
-        personal=personal,  # type: ignore[arg-type]
+        personal=None if personal is None else (personal, None),  # type: ignore[arg-type]
     )
 
 

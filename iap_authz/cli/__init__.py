@@ -19,13 +19,15 @@ GROUPS = {
     "serve": "Run a service.",
     "prove": "Make a proof file.",
     "records": "Read records.",
+    "writers": "Who writes to a log.",
+    "hold": "Keep records from being erased.",
     "policy": "Check policies before they are in force.",
     "envoy": "Make Envoy's configuration.",
     "keys": "Make and change keys and tokens.",
 }
 """Verbs with commands of their own: `iap_authz/cli/<verb>.py` has a Typer `app`."""
 
-COMMANDS = ("verify", "fsck", "doctor", "probe", "demo")
+COMMANDS = ("verify", "fsck", "erase", "doctor", "probe", "demo")
 """Verbs that are one command: `iap_authz/cli/<verb>.py` has a function of that name."""
 
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +30,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from iap_authz.config import SidecarConfig, load_config
 from iap_authz.demo.live import find_envoy
 from iap_authz.errors import ConfigInvalid, IapError, SourceUnavailable
-from iap_authz.log_config import LogConfig, load_log_config, parse_enrolment
+from iap_authz.key_wiring import load_index_key, open_vault
+from iap_authz.log_config import LogConfig, VaultConfig, load_log_config, parse_access, parse_enrolment
+from iap_authz.records.vault_file import KEY_AGE_MAX_DAYS
 from iap_authz.tlog.key_file import parse_key_file
 from iap_authz.wiring import make_slots
 
@@ -140,6 +142,8 @@ def _check_sidecar(config: SidecarConfig) -> Iterator[Checked]:
     yield from _check_storage(journal.directory, want_bytes=journal.bound_bytes - _used_bytes(journal.directory))
     for slot in make_slots(config).all():
         yield _check_source(slot.name, slot.load)
+    message = "seal: none: personal data stands open in every record, and can never be erased"
+    yield _ok("seal", message if config.seal is None else None, health=Health.WARN)
     if config.log is None:
         message = "no log: records stay on this disk alone, and nothing trims the journal"
         yield _ok("audit log", message, health=Health.WARN)
@@ -167,7 +171,48 @@ def _check_log(config: LogConfig) -> Iterator[Checked]:
     yield _ok("head store", message if same else None, health=Health.WARN)
     yield _ok("key file", _unreadable(config.key_file, lambda content: _check_key(content, config.origin)))
     yield _ok("enrolment file", _unusable(config.enrolment_file, lambda content: _check_enrolment(content, config)))
+    yield from _check_vault(config.vault)
+    yield from _check_privacy(config)
     yield _ok("audit log", _unreachable(config.listen), health=Health.WARN)
+
+
+def _check_vault(config: VaultConfig | None) -> Iterator[Checked]:
+    """Whether what is sealed can be opened. A token is logged in to, with the PIN as the log would use it."""
+    if config is None:
+        message = "vault: none: personal data stands open in the log, and can never be erased"
+        yield _ok("vault", message, health=Health.WARN)
+        return
+    try:
+        vault = open_vault(config)
+    except IapError as error:
+        yield _ok("vault", str(error))
+    else:
+        yield _ok("vault", None)
+        yield _ok("vault key's age", _too_old(vault.created(vault.epochs[-1]), config), health=Health.WARN)
+    yield _ok("index key", _refused(load_index_key, config.index_key_file))
+
+
+def _too_old(created: date | None, config: VaultConfig) -> str | None:
+    """What is wrong with the age of the newest key. Where it is not known, nothing."""
+    days = 0 if created is None else (datetime.now(UTC).date() - created).days
+    if days <= KEY_AGE_MAX_DAYS:
+        return None
+    next_key = "new vault --pkcs11-module ..." if config.key_file is None else f"rotate {config.key_file}"
+    want = f"want at most {KEY_AGE_MAX_DAYS}"
+    return f"got {days} days, {want}: `iap-authz keys {next_key}`, then restart the log"
+
+
+def _check_privacy(config: LogConfig) -> Iterator[Checked]:
+    access_file = config.privacy.access_file
+    if access_file is not None:
+        yield _ok("access file", _unusable(access_file, lambda content: _check_access(content, access_file)))
+    elif config.vault is not None:
+        message = "no privacy.access_file: nobody may open, hold or erase anything, or retire a writer"
+        yield _ok("access file", message, health=Health.WARN)
+
+
+def _check_access(content: bytes, path: Path) -> None:
+    parse_access(content, str(path))
 
 
 def _check_key(content: bytes, origin: str) -> None:
@@ -200,6 +245,15 @@ def _unusable(path: Path, check: Callable[[bytes], None]) -> str | None:
         check(path.read_bytes())
     except OSError as error:
         return f"{path}: {error.strerror}"
+    except IapError as error:
+        return str(error)
+    return None
+
+
+def _refused(load: Callable[[Path], object], path: Path) -> str | None:
+    """What is wrong with a file, as whoever loads it says."""
+    try:
+        load(path)
     except IapError as error:
         return str(error)
     return None

@@ -4,6 +4,9 @@
 The invariant: a command believes the log named by --key only, and no command believes less than the one before it did:
 the last verified checkpoint is kept in a file, and each new one is proven to extend it (PROTOCOL rule G2).
 
+What not everybody may do wants an access token besides. It is read from a file that only its owner may read: on the
+command line, and in a variable of the environment, others of the machine would see it.
+
 Without --checkpoint the file is `$XDG_STATE_HOME/iap-authz/<SHA-256 of the origin>.checkpoint`, or the same below
 `~/.local/state`. A log that contradicts itself leaves both notes beside it: they prove it to anybody.
 """
@@ -12,9 +15,10 @@ import asyncio
 import fcntl
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -50,6 +54,16 @@ Kept = Annotated[
         help="Where the last verified checkpoint is kept; by default below ~/.local/state/iap-authz.",
     ),
 ]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        envvar="IAP_AUTHZ_TOKEN_FILE",
+        metavar="FILE",
+        dir_okay=False,
+        help="A file of mode 0600 with your access token, from the log's operator.",
+    ),
+]
 Journal = Annotated[
     Path | None, typer.Option("--journal", "-j", help="A journal, or one writer's folder in it; then no log is asked.")
 ]
@@ -64,18 +78,26 @@ _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _POSITION = re.compile(r"([0-9a-f]{64}):(0|[1-9][0-9]{0,18})", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _KEY_FILE_MAX_BYTES = 1 << 16
+_TOKEN_FILE_MAX_BYTES = 1 << 12
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """Which log to ask, the key that its checkpoints must be signed with, and where the last one is kept."""
+    """Which log to ask, the key that its checkpoints must be signed with, and where the last one is kept.
+
+    `token` is the access token of whoever asks, empty for nobody in particular.
+    """
 
     address: str
     verifier: VerifierKey
     checkpoint: Path
+    token: str = field(default="", repr=False)
 
 
-def log_options(address: str | None, key: str | None, *, checkpoint: Path | None) -> LogOptions:
+def log_options(
+    address: str | None, key: str | None, *, checkpoint: Path | None, token_file: Path | None = None
+) -> LogOptions:
     """The options of a command as one value. Exits with 2 and what is missing."""
     if not address:
         raise typer.BadParameter("want the audit log's address, or IAP_AUTHZ_LOG set to it", param_hint="--log")
@@ -89,7 +111,35 @@ def log_options(address: str | None, key: str | None, *, checkpoint: Path | None
         address=address,
         verifier=verifier,
         checkpoint=checkpoint if checkpoint is not None else default_checkpoint(verifier.name),
+        token="" if token_file is None else load_token(token_file),
     )
+
+
+def check_token_file(token_file: Path | None) -> Path:
+    """The file, for a command that is nothing without a token. Exits with 2 and what is missing."""
+    if token_file is None:
+        hint = "want a file with your access token, or IAP_AUTHZ_TOKEN_FILE set to its name: the log asks who you are"
+        raise typer.BadParameter(hint, param_hint="--token-file")
+    return token_file
+
+
+def load_token(path: Path) -> str:
+    """The access token in a file that nobody but its owner may read. Exits with 2, and never quotes it."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(_TOKEN_FILE_MAX_BYTES + 1)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--token-file") from None
+    if status.st_mode & _OTHERS:
+        mode = oct(stat.S_IMODE(status.st_mode))
+        message = f"{path}: got mode {mode}, want 0o600: whoever reads the token can do what you may (chmod 600 {path})"
+        raise typer.BadParameter(message, param_hint="--token-file")
+    text = content.decode("ascii", "replace").strip()
+    if not text or len(content) > _TOKEN_FILE_MAX_BYTES or not all("!" <= one <= "~" for one in text):
+        message = f"{path}: got {len(content)} bytes that are no access token, want one on a line of its own"
+        raise typer.BadParameter(message, param_hint="--token-file")
+    return text
 
 
 def parse_key(text: str, option: str) -> VerifierKey:
@@ -144,7 +194,9 @@ async def open_log(options: LogOptions) -> "AsyncIterator[AuditLogClient]":
     store = LargestCheckpoint(CheckpointFile(options.checkpoint), options.checkpoint, verifier=options.verifier)
     try:
         options.checkpoint.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connected = AuditLogClient.connect(options.address, verifier=options.verifier, checkpoints=store)
+        connected = AuditLogClient.connect(
+            options.address, verifier=options.verifier, checkpoints=store, token=options.token
+        )
     except OSError as error:
         raise _unusable(options.checkpoint, error) from error
     try:
@@ -165,7 +217,7 @@ async def open_channel(options: LogOptions) -> "AsyncIterator[LogChannel]":
     """The log's answers as they come, for what the client has no question for; the caller checks them."""
     from iap_authz.client import LogChannel  # noqa: PLC0415 -- as above
 
-    async with LogChannel(options.address) as channel:
+    async with LogChannel(options.address, token=options.token) as channel:
         yield channel
 
 

@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
+from iap_authz.client.unsealing import Outcome, UnsealedRecord
 from iap_authz.model.reason import Reason, Verdict, code_of
 from iap_authz.records.record import audit_id, parse_record, time_of
 
-COLUMNS = ("time", "sequence", "body", "verdict", "reason", "rule", "audit id")
+COLUMNS = ("time", "sequence", "body", "verdict", "reason", "rule", "personal", "audit id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Shown:
     leaf: bytes
     record: record_pb2.Record
     index: int | None = None
+    opened: UnsealedRecord | None = None
 
 
 def shown_leaf(leaf: bytes, index: int | None = None) -> Shown:
@@ -52,6 +54,7 @@ def cells(one: Shown) -> Sequence[str]:
         code_of(Verdict, decision.verdict) if decided else "",
         code_of(Reason, decision.reason) if decided else "",
         plain(decision.rule),
+        _in_words(one),
         audit_id(one.leaf),
     )
 
@@ -69,5 +72,33 @@ def show_line(one: Shown, *, as_json: bool) -> None:
 def members(one: Shown) -> dict[str, object]:
     """A record as JSON, with its audit id and, in a log, its index."""
     fields = json_format.MessageToDict(one.record, preserving_proto_field_name=True)
+    if "sealed" in fields:
+        fields["sealed"] = True
     place: dict[str, object] = {} if one.index is None else {"index": one.index}
-    return {"audit_id": audit_id(one.leaf), **place, **fields}
+    return {"audit_id": audit_id(one.leaf), **place, **fields, **_opened(one)}
+
+
+def _opened(one: Shown) -> dict[str, object]:
+    """What an unsealing came to, if there was one."""
+    if one.opened is None:
+        return {}
+    unsealed: dict[str, object] = {"unsealed": one.opened.outcome.value, "log_read": one.opened.log_read}
+    if one.opened.outcome is Outcome.OPENED and one.opened.personal is not None:
+        unsealed["personal"] = json_format.MessageToDict(one.opened.personal, preserving_proto_field_name=True)
+    return unsealed
+
+
+def _in_words(one: Shown) -> str:
+    """The personal part on one line: what form it has, or who asked for what."""
+    form = one.record.WhichOneof("personal")
+    if one.opened is None or one.opened.outcome is Outcome.NOT_SEALED:
+        return form or ""
+    if one.opened.outcome is not Outcome.OPENED or one.opened.personal is None:
+        return one.opened.outcome.value
+    part = one.opened.personal
+    if part.WhichOneof("part") != "decision":
+        return plain(json_format.MessageToJson(part, indent=None, preserving_proto_field_name=True))
+    facts = part.decision.facts
+    asked = f"{facts.request.method} {facts.request.host}{facts.request.path}".strip()
+    words = (facts.identity.subject or "nobody", facts.device.id, facts.location.address, asked)
+    return "; ".join(plain(word) for word in words if word)

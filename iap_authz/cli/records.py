@@ -18,6 +18,7 @@ import typer
 from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.cli import search_options as filters
 from iap_authz.cli.all_leaves import read_all
+from iap_authz.cli.completeness import report_as_json, report_in_words
 from iap_authz.cli.journals import find_writers, inspect_folder, read_leaf
 from iap_authz.cli.log_options import (
     Address,
@@ -26,6 +27,7 @@ from iap_authz.cli.log_options import (
     Kept,
     Key,
     LogOptions,
+    TokenFile,
     Which,
     ask,
     fetch_evidence,
@@ -35,8 +37,9 @@ from iap_authz.cli.log_options import (
     parse_writer,
 )
 from iap_authz.cli.record_lines import Shown, members, show_line, show_table, shown_leaf
+from iap_authz.cli.unsealed import Purpose, Unseal, check_unseal, exit_code, unseal_all
 from iap_authz.errors import Malformed, shown
-from iap_authz.records.completeness import NOT_PROVABLE, Completeness, CompletenessReport, Tail
+from iap_authz.records.completeness import Completeness
 from iap_authz.records.evidence import EvidenceReport, check_evidence
 from iap_authz.records.findings import Inspection, NoSuchRecord
 from iap_authz.records.record import audit_id
@@ -96,7 +99,7 @@ def _list_log(options: LogOptions, body: str | None, *, as_json: bool) -> None:
 
 
 @app.command("show")
-def show(
+def show(  # noqa: PLR0913 -- one parameter an option
     which: Annotated[
         str, typer.Argument(metavar="AUDIT_ID|INDEX|WRITER:SEQUENCE", help="From a journal: not by INDEX.")
     ],
@@ -108,20 +111,33 @@ def show(
     leaf: Annotated[
         Path | None, typer.Option("--leaf", metavar="FILE", help="Also write the record's bytes, as they are hashed.")
     ] = None,
+    unseal: Unseal = False,
+    reason: Purpose = None,
+    token_file: TokenFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="On one line.")] = False,
 ) -> None:
-    """Show one record whole, as JSON; from the log, with what proves it."""
+    """Show one record whole, as JSON; from the log, with what proves it. What is sealed is opened with --unseal."""
+    purpose = check_unseal(unseal=unseal, purpose=reason, token_file=token_file)
     wanted, proven = parse_which(which), dict[str, object]()
     if journal is None:
-        options = log_options(log, key, checkpoint=checkpoint)
+        options = log_options(log, key, checkpoint=checkpoint, token_file=token_file if unseal else None)
         evidence = ask(fetch_evidence(options, wanted))
         found = shown_leaf(evidence.record, evidence.index)
+        if purpose:
+            found = ask(_unseal_one(options, found, purpose))
         proven = {"proven": _proven(check_evidence(evidence, log=options.verifier))}
     else:
         found = _find_in_journal(wanted, journal)
     if leaf is not None:
         leaf.write_bytes(found.leaf)
     typer.echo(json.dumps({**members(found), **proven}, indent=None if as_json else 2))
+    raise typer.Exit(exit_code([found]))
+
+
+async def _unseal_one(options: LogOptions, found: Shown, purpose: str) -> Shown:
+    async with open_log(options) as client:
+        (opened,) = await unseal_all(client, [found], purpose)
+    return opened
 
 
 @app.command("search")
@@ -131,7 +147,7 @@ def search(  # noqa: PLR0913 -- one parameter an option; they become one value a
     key: Key = None,
     checkpoint: Kept = None,
     verdict: filters.Verdicts = None,
-    reason: filters.Reasons = None,
+    reason_code: filters.Reasons = None,
     rule: filters.Rule = None,
     route: filters.Route = None,
     country: filters.Country = None,
@@ -140,14 +156,29 @@ def search(  # noqa: PLR0913 -- one parameter an option; they become one value a
     writer: filters.Writer = None,
     policy: filters.Policy = None,
     body: filters.Bodies = None,
+    subject: filters.Subject = None,
+    device: filters.Device = None,
+    address: filters.Network = None,
+    host: filters.Host = None,
+    path_prefix: filters.PathPrefix = None,
+    asn: filters.Asn = None,
+    request_id: filters.RequestId = None,
+    trace_id: filters.TraceId = None,
     newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Records at most.")] = 100,
+    unseal: Unseal = False,
+    reason: Purpose = None,
+    token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search the log by clear fields. Each record is proven to be in the log; that none is missing is not."""
+    """Search the log. Each record is proven to be in the log; that none is missing is not.
+
+    What says something of a person is shown as sealed, unless it is opened with --unseal.
+    """
+    purpose = check_unseal(unseal=unseal, purpose=reason, token_file=token_file)
     request = filters.search_request(
         verdicts=verdict,
-        reasons=reason,
+        reasons=reason_code,
         rule=rule,
         route=route,
         country=country,
@@ -157,13 +188,26 @@ def search(  # noqa: PLR0913 -- one parameter an option; they become one value a
         policy=policy,
         bodies=body,
     )
+    filters.add_personal(
+        request,
+        subject=subject,
+        device=device,
+        address=address,
+        host=host,
+        path_prefix=path_prefix,
+        asn=asn,
+        request_id=request_id,
+        trace_id=trace_id,
+    )
     request.newest_first = newest
-    found = ask(_search(log_options(log, key, checkpoint=checkpoint), request, limit=limit))
+    options = log_options(log, key, checkpoint=checkpoint, token_file=token_file if unseal else None)
+    found = ask(_search(options, request, limit=limit, purpose=purpose))
     if as_json:
         typer.echo(json.dumps(found.members()))
-        return
-    show_table(found.records, with_index=True)
-    typer.echo(found.in_words(), err=True)
+    else:
+        show_table(found.records, with_index=True)
+        typer.echo(found.in_words(), err=True)
+    raise typer.Exit(exit_code(found.records))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +236,7 @@ class _Found:
         )
 
 
-async def _search(options: LogOptions, request: log_pb2.SearchRecordsRequest, *, limit: int) -> _Found:
+async def _search(options: LogOptions, request: log_pb2.SearchRecordsRequest, *, limit: int, purpose: str) -> _Found:
     """Page after page, until there are `limit` records or the log says that there are no more."""
     records, token = list[Shown](), ""
     async with open_log(options) as client:
@@ -202,8 +246,9 @@ async def _search(options: LogOptions, request: log_pb2.SearchRecordsRequest, *,
             page = await client.search(request)
             records += (shown_leaf(one.entry.record, one.entry.index) for one in page.records)
             if len(records) >= limit or not page.next_page_token:
+                taken = records[:limit]
                 return _Found(
-                    records=records[:limit],
+                    records=await unseal_all(client, taken, purpose) if purpose else taken,
                     tree_size=client.view.last.checkpoint.size,
                     indexed_size=page.indexed_size,
                     more=bool(page.next_page_token) or len(records) > limit,
@@ -220,26 +265,45 @@ def tail(  # noqa: PLR0913 -- as above
     key: Key = None,
     checkpoint: Kept = None,
     verdict: filters.Verdicts = None,
-    reason: filters.Reasons = None,
+    reason_code: filters.Reasons = None,
     rule: filters.Rule = None,
     route: filters.Route = None,
     country: filters.Country = None,
     writer: filters.Writer = None,
     policy: filters.Policy = None,
     body: filters.Bodies = None,
+    subject: filters.Subject = None,
+    device: filters.Device = None,
+    address: filters.Network = None,
+    host: filters.Host = None,
+    path_prefix: filters.PathPrefix = None,
+    asn: filters.Asn = None,
+    request_id: filters.RequestId = None,
+    trace_id: filters.TraceId = None,
     after: Annotated[int | None, typer.Option(min=0, help="Begin after this index; without: with what is new.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show records as they come into the log, until Ctrl-C; each is proven to be in it before it is shown."""
     request = filters.search_request(
         verdicts=verdict,
-        reasons=reason,
+        reasons=reason_code,
         rule=rule,
         route=route,
         country=country,
         writer=writer,
         policy=policy,
         bodies=body,
+    )
+    filters.add_personal(
+        request,
+        subject=subject,
+        device=device,
+        address=address,
+        host=host,
+        path_prefix=path_prefix,
+        asn=asn,
+        request_id=request_id,
+        trace_id=trace_id,
     )
     options = log_options(log, key, checkpoint=checkpoint)
     with suppress(KeyboardInterrupt):
@@ -275,48 +339,10 @@ def completeness(
     ask(read_all(options, lambda index, leaf: collected.add(index, leaf, leaf_hash(leaf))))
     report = collected.finish()
     if as_json:
-        typer.echo(json.dumps(_report_as_json(report)))
+        typer.echo(json.dumps(report_as_json(report)))
     else:
-        typer.echo("\n".join(_report_in_words(report)))
+        typer.echo("\n".join(report_in_words(report)))
     raise typer.Exit(0 if report.holds else DOES_NOT_HOLD)
-
-
-def _report_in_words(report: CompletenessReport) -> Iterator[str]:
-    yield f"writer        {report.writer.hex()}"
-    claim = f"records [0, {report.size}) occur exactly once, in order"
-    if report.holds:
-        yield f"proven        {claim}, in the {report.log_size} leaves of the log"
-        yield f"              {report.size} is the largest checkpoint of this writer in them"
-    else:
-        yield f"not proven    that {claim}"
-        yield from (f"leaf {fault.index:<8} {fault.message}" for fault in report.faults)
-    if report.retired_index is not None:
-        yield f"retired       at leaf {report.retired_index}"
-    yield f"end           {_TAILS[report.tail]}"
-    yield f"not provable  {'; '.join(NOT_PROVABLE)}"
-
-
-_TAILS = {
-    Tail.STOPPED: "the writer ended with WriterStopped",
-    Tail.SUCCEEDED: "the writer's successor names this checkpoint as its last",
-    Tail.UNKNOWN: "tail unknown: no WriterStopped and no linked successor, it still runs or has died",
-}
-
-
-def _report_as_json(report: CompletenessReport) -> dict[str, object]:
-    return {
-        "holds": report.holds,
-        "writer": report.writer.hex(),
-        "records": report.size,
-        "log_size": report.log_size,
-        "registered_index": report.registered_index,
-        "retired_index": report.retired_index,
-        "tail": report.tail.value,
-        "successor": None if report.successor is None else report.successor.hex(),
-        "faults": [{"index": fault.index, "message": fault.message} for fault in report.faults],
-        "writer_checkpoint": report.note.decode(),
-        "not_provable": list(NOT_PROVABLE),
-    }
 
 
 def _show(records: Iterable[Shown], *, as_json: bool, with_index: bool) -> None:

@@ -2,12 +2,22 @@
 """The audit log, read and written by somebody who does not trust it: the public Python API.
 
 Reading order: receipts (what an answer must say), checkpoint_file, view (what is believed), status, channel (the
-wire), asks (question, answer and check in one), log (`AuditLogClient`).
+wire), asks (question, answer and check in one), unsealing (what sealed records say), log (`AuditLogClient`).
 """
 
 from iap_authz.client.channel import LogChannel
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.log import AuditLogClient, Consistency, Inclusion
+from iap_authz.client.unsealing import Outcome, UnsealedRecord
 from iap_authz.client.view import LogView
 
-__all__ = ["AuditLogClient", "CheckpointFile", "Consistency", "Inclusion", "LogChannel", "LogView"]
+__all__ = [
+    "AuditLogClient",
+    "CheckpointFile",
+    "Consistency",
+    "Inclusion",
+    "LogChannel",
+    "LogView",
+    "Outcome",
+    "UnsealedRecord",
+]

@@ -8,7 +8,8 @@ Answers are taken as bytes and parsed here, because grpc.aio gives None for an a
 Malformed. A call that ends because the channel is closed is LogUnavailable; only a cancelled task sees CancelledError.
 
 Satisfies the ports LogClient, LogService and TrailService. The channel is not encrypted and shows no identity: it is
-for a Unix socket, for loopback, and for a network that does both by itself.
+for a Unix socket, for loopback, and for a network that does both by itself. An access token goes with the calls that
+want one and with no other; nothing here repeats it.
 """
 
 import asyncio
@@ -42,6 +43,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.use_local_subchannel_pool", 1),  # a closed channel leaves no connection behind
 )
 
+TOKEN_MAX_CHARS = 512
+"""Of an access token: those that the log's operator makes have 43 characters."""
+
 CLOSED = "got no answer from the log: the channel is closed"
 """The message where a call outlives its channel."""
 
@@ -49,13 +53,21 @@ R = TypeVar("R", bound=Message)
 
 _WRITER, _PROOFS = "/iap.audit.v1.AuditWriter/", "/iap.audit.v1.AuditProofs/"
 _RECORDS, _ADMIN = "/iap.audit.v1.AuditRecords/", "/iap.audit.v1.AuditAdmin/"
+_PRIVACY = "/iap.audit.v1.AuditPrivacy/"
+
+_WANT_TOKEN = (_PRIVACY, _ADMIN)
+"""The services whose calls say who calls."""
 
 
 class LogChannel:
     """A connection to the audit log. Make and use it in one running loop; it connects at the first call."""
 
-    def __init__(self, address: str, *, timeout_seconds: float = DEADLINE_SECONDS) -> None:
-        """`address` is `unix:/path` or `host:port`."""
+    def __init__(self, address: str, *, timeout_seconds: float = DEADLINE_SECONDS, token: str = "") -> None:
+        """`address` is `unix:/path` or `host:port`; `token` says who asks, where the log wants to know.
+
+        Raises Malformed for what can be no token.
+        """
+        self._authorization = _authorization(token)
         self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         self._timeout_seconds = timeout_seconds
 
@@ -117,6 +129,38 @@ class LogChannel:
         """See LogService.list_writers."""
         return await self._call(_ADMIN + "ListWriters", request, log_pb2.ListWritersResponse)
 
+    async def retire_writer(self, request: log_pb2.RetireWriterRequest) -> log_pb2.RetireWriterResponse:
+        """See LogService.retire_writer. Wants the token of an admin, or raises Refused."""
+        return await self._call(_ADMIN + "RetireWriter", request, log_pb2.RetireWriterResponse)
+
+    async def unseal(self, request: log_pb2.UnsealRequest) -> log_pb2.UnsealResponse:
+        """See PrivacyService.unseal. Wants the token of an investigator."""
+        return await self._call(_PRIVACY + "Unseal", request, log_pb2.UnsealResponse)
+
+    async def erase_subject(self, request: log_pb2.EraseSubjectRequest) -> log_pb2.ErasureState:
+        """See PrivacyService.erase_subject. Like all below that concern erasures, wants that of a privacy officer."""
+        return await self._call(_PRIVACY + "EraseSubject", request, log_pb2.ErasureState)
+
+    async def get_erasure(self, request: log_pb2.GetErasureRequest) -> log_pb2.ErasureState:
+        """See PrivacyService.get_erasure."""
+        return await self._call(_PRIVACY + "GetErasure", request, log_pb2.ErasureState)
+
+    async def list_erasures(self, request: log_pb2.ListErasuresRequest) -> log_pb2.ListErasuresResponse:
+        """See PrivacyService.list_erasures."""
+        return await self._call(_PRIVACY + "ListErasures", request, log_pb2.ListErasuresResponse)
+
+    async def place_legal_hold(self, request: log_pb2.PlaceLegalHoldRequest) -> log_pb2.PlaceLegalHoldResponse:
+        """See PrivacyService.place_hold."""
+        return await self._call(_PRIVACY + "PlaceLegalHold", request, log_pb2.PlaceLegalHoldResponse)
+
+    async def release_legal_hold(self, request: log_pb2.ReleaseLegalHoldRequest) -> log_pb2.ReleaseLegalHoldResponse:
+        """See PrivacyService.release_hold."""
+        return await self._call(_PRIVACY + "ReleaseLegalHold", request, log_pb2.ReleaseLegalHoldResponse)
+
+    async def list_legal_holds(self, request: log_pb2.ListLegalHoldsRequest) -> log_pb2.ListLegalHoldsResponse:
+        """See PrivacyService.list_holds."""
+        return await self._call(_PRIVACY + "ListLegalHolds", request, log_pb2.ListLegalHoldsResponse)
+
     async def get_record(self, request: log_pb2.GetRecordRequest) -> log_pb2.GetRecordResponse:
         """See TrailService.get_record."""
         return await self._call(_RECORDS + "GetRecord", request, log_pb2.GetRecordResponse)
@@ -136,7 +180,8 @@ class LogChannel:
     async def _call(self, method: str, request: Message, answer: type[R]) -> R:
         try:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
-            data = await call(request.SerializeToString(), timeout=self._timeout_seconds)
+            who = self._authorization if method.startswith(_WANT_TOKEN) else None
+            data = await call(request.SerializeToString(), timeout=self._timeout_seconds, metadata=who)
         except grpc.aio.AioRpcError as error:
             raise _error_of(error) from error
         except (asyncio.CancelledError, grpc.aio.UsageError) as error:
@@ -173,6 +218,17 @@ async def _read(call: "grpc.aio.UnaryStreamCall[bytes, bytes]", step_seconds: fl
         _check_cancelled(error)
         raise LogUnavailable(CLOSED) from error
     return data if isinstance(data, bytes) else None
+
+
+def _authorization(token: str) -> tuple[tuple[str, str], ...] | None:
+    """The metadata of RFC 6750. A token is what its log made: printable ASCII without a blank."""
+    if not token:
+        return None
+    if len(token) > TOKEN_MAX_CHARS or not token.isascii() or not all("!" <= one <= "~" for one in token):
+        raise Malformed(
+            f"got an access token of {len(token)} characters, want printable ASCII of at most {TOKEN_MAX_CHARS}"
+        )
+    return (("authorization", f"Bearer {token}"),)
 
 
 def _parse(data: bytes, answer: type[R]) -> R:

@@ -12,7 +12,7 @@ no proof for them exists. So is what records do *not* say: see PROTOCOL rule O1 
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -21,11 +21,13 @@ from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.client import asks
 from iap_authz.client.channel import LogChannel
 from iap_authz.client.receipts import check_prefix, parse_hashes
+from iap_authz.client.unsealing import UnsealedRecord, check_log_read, open_records
 from iap_authz.client.view import LogView
 from iap_authz.errors import BadProof, BadSignature, Fork, Malformed, NotFound, Rollback, shown
 from iap_authz.model.ids import AuditId, WriterId
 from iap_authz.ports import CheckpointStore, LogService, TrailService
 from iap_authz.records.evidence import EvidenceReport, check_evidence
+from iap_authz.records.log_leaves import parse_log_leaf
 from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from iap_authz.tlog.hashing import LeafHash, LeafIndex, NodeHash, check_size, leaf_hash, leaf_hashes, parse_leaf_hash
 from iap_authz.tlog.note import VerifierKey
@@ -34,6 +36,8 @@ from iap_authz.tlog.proof import check_inclusion, check_range
 CHUNK_ENTRIES = 1_024
 """Entries that one range proof covers: about 700 KiB of usual records, at most 64 MiB."""
 
+UNSEAL_MAX = 1_000
+"""Records that are unsealed with one question (log.proto)."""
 
 AUDIT_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 """A leaf hash in lowercase hex (record.proto)."""
@@ -47,6 +51,9 @@ class Remote(LogService, TrailService, Protocol):
 
     def tail_records(self, request: log_pb2.TailRecordsRequest) -> AsyncGenerator[log_pb2.Entry, None]:
         """See TrailService.tail_records; ends the call when it is closed."""
+
+    async def unseal(self, request: log_pb2.UnsealRequest) -> log_pb2.UnsealResponse:
+        """See PrivacyService.unseal; it knows by itself who asks."""
 
     async def close(self) -> None:
         """Release the connection. Idempotent."""
@@ -80,13 +87,14 @@ class AuditLogClient:
         self.view = view
 
     @classmethod
-    def connect(cls, address: str, *, verifier: VerifierKey, checkpoints: CheckpointStore) -> Self:
+    def connect(cls, address: str, *, verifier: VerifierKey, checkpoints: CheckpointStore, token: str = "") -> Self:
         """A client of the log at `unix:/path` or `host:port` with this key. Call it in the running loop.
 
-        Reads the stored checkpoint, and blocks for it. Raises ConfigInvalid if it is not this log's, and OSError.
+        `token` is the access token for what not everybody may ask. Reads the stored checkpoint, and blocks for it.
+        Raises ConfigInvalid if it is not this log's, Malformed for what can be no token, and OSError.
         """
         view = LogView(verifier, checkpoints)
-        return cls(LogChannel(address), view)
+        return cls(LogChannel(address, token=token), view)
 
     async def __aenter__(self) -> Self:
         return self
@@ -218,6 +226,51 @@ class AuditLogClient:
                 await self._check_included([entry])
                 yield entry
 
+    async def unseal(self, indices: Sequence[LeafIndex], purpose: str) -> list[UnsealedRecord]:
+        """What these records say of people, opened here out of leaves that are proven, in the order of `indices`.
+
+        The log records each reading with `purpose`, and that it has is proven before anything is given. Raises Refused
+        without the token of an investigator, NotFound, and BadProof for an opening that is not the record's own.
+        """
+        found: list[UnsealedRecord] = []
+        for begin in range(0, len(indices), UNSEAL_MAX):
+            asked = indices[begin : begin + UNSEAL_MAX]
+            leaves = await self._leaves_at(asked)
+            answer = await self._remote.unseal(log_pb2.UnsealRequest(indices=asked, purpose=purpose))
+            opened = open_records(leaves, answer, asked=asked, origin=self.view.verifier.name)
+            log_read = LeafIndex(answer.log_read)
+            leaf = (await self._leaves_at([log_read]))[log_read]
+            check_log_read(leaf, log_read, asked=asked, origin=self.view.verifier.name)
+            found += opened
+        return found
+
+    async def retire_writer(self, writer: WriterId, cause: str) -> tuple[LeafIndex, str]:
+        """Have the log take nothing more of a writer, and see that it says so: the leaf, and the cause that it names.
+
+        A writer that is retired already stays so, with its first cause. Raises Refused without the token of an admin.
+        """
+        answer = await self._remote.retire_writer(log_pb2.RetireWriterRequest(writer=writer, cause=cause))
+        index = LeafIndex(answer.index)
+        leaf = (await self._leaves_at([index]))[index]
+        body = parse_log_leaf(leaf, origin=self.view.verifier.name, index=index, body="writer_retired").writer_retired
+        if body.writer != writer:
+            raise BadProof(f"got the end of {body.writer.hex()} at leaf {index}, want that of {writer.hex()}")
+        return index, body.cause
+
+    async def _leaves_at(self, indices: Iterable[LeafIndex]) -> dict[LeafIndex, bytes]:
+        """These leaves, each proven under the newest checkpoint."""
+        checkpoint, leaves = (await self.checkpoint()).checkpoint, dict[LeafIndex, bytes]()
+        wanted = sorted(set(indices))
+        for index in wanted:
+            if not 0 <= index < checkpoint.size:
+                raise NotFound(f"got leaf index {shown(index)}, want 0 to below {checkpoint.size}")
+        for run in _runs(wanted):
+            first = LeafIndex(run[0])
+            entries = await self._fetch(first, len(run))
+            await self._check_range(entries, first, checkpoint=checkpoint)
+            leaves.update((LeafIndex(first + number), entry) for number, entry in enumerate(entries))
+        return leaves
+
     async def _entry_at(self, index: LeafIndex, size: int) -> bytes:
         """What the log says is at an index; the caller proves it."""
         if not 0 <= index < size:
@@ -285,7 +338,7 @@ def _which(
     return log_pb2.GetRecordRequest(with_evidence=True, index=index)
 
 
-def _runs(indices: list[int]) -> list[list[int]]:
+def _runs(indices: Sequence[int]) -> list[list[int]]:
     """Neighbouring indices together, at most as many as one proof covers."""
     runs: list[list[int]] = []
     for index in indices:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's files of the demonstration, as text: what one would write by hand for a deployment."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -104,6 +104,8 @@ key_file: log.key
 directory: {directory}
 listen: {listen}
 enrolment_file: enrolment.yaml
+vault: {{key_file: vault.key, index_key_file: index.key}}
+privacy: {{access_file: access.yaml}}
 publish_interval: 200ms
 """
 
@@ -117,6 +119,12 @@ tokens:
 """
 
 
+def render_access(hashes: Mapping[str, str]) -> str:
+    """`access.yaml`: by its hash, the token of each role."""
+    lines = [f"- {{name: {role}, roles: [{role}], sha256: {digest}}}" for role, digest in hashes.items()]
+    return "\n".join(["# SPDX-License-Identifier: Apache-2.0", "tokens:", *lines, ""])
+
+
 def render_shipping(*, address: str, verifier_key: str) -> str:
     """The section of `sidecar.yaml` that names the audit log."""
     return f"""\
@@ -127,8 +135,12 @@ log:
 """
 
 
-def render_sidecar(*, listen: str, journal_bound: str, shipping: str = "") -> str:
-    """`sidecar.yaml`; the other files lie beside it. `shipping` is the section `log`, or nothing."""
+def render_sidecar(*, listen: str, journal_bound: str, shipping: str = "", vault_key: str = "") -> str:
+    """`sidecar.yaml`; the other files lie beside it. `shipping` is the section `log`, or nothing.
+
+    `vault_key` is what records are sealed to; without one they stay open.
+    """
+    seal = f'{{vault_key: "{vault_key}"}}' if vault_key else "none"
     return f"""\
 # SPDX-License-Identifier: Apache-2.0
 kind: Sidecar
@@ -139,6 +151,7 @@ instance: demo
 refresh_interval: 1s
 journal: {{directory: journal, bound: {journal_bound}}}
 policies: [policy.yaml]
+seal: {seal}
 identity:
   issuers:
   - name: staff

@@ -121,6 +121,7 @@ def make_world(
         shipping=render_shipping(address=logs.honest.address, verifier_key=logs.honest.verifier.render())
         if logs is not None
         else "",
+        vault_key=logs.vault_key.render() if logs is not None else "",
     )
     write_private(folder / "sidecar.yaml", sidecar)
     write_private(folder / "envoy.yaml", render_bootstrap(_edge_settings(world, upstream_port), "edge"))

@@ -3,7 +3,7 @@
 
 Tree n is committed and its head signed. A round brings entries that make it tree m.
 
-    1  stage     stage/<m>-<root> holds edge n, root n and the entries; never a signature (C2)
+    1  stage     stage/<m>-<root> holds edge n, root n, the entries and what is beside them; never a signature (C2)
          crash here: an orphan. The head says n, so recovery removes it; its writers were told nothing and send again.
     2  swap      the head says m, if it said n; it commits to the stage's bytes by their hash (C7)
          crash before the answer: the outcome is not known, so the process ends (C3); the head tells at the next start.
@@ -15,21 +15,23 @@ Tree n is committed and its head signed. A round brings entries that make it tre
          crash here: some are there. Recovery creates the rest; what is there is the same, byte for byte.
     6  publish   partial bundle and tiles of m, then `checkpoint`, if it is still the one we know (C4)
          crash here: the old checkpoint stands, and what it needs is there. Recovery publishes m or more.
-    7  record    the ledger: notes (A3), batches, writers
+    7  record    the ledger: notes (A3), batches, writers, and what stands beside sealed leaves (S2)
          crash here: the stages are still there, and from them the same rows follow.
-    8  discard   stages up to m: all they hold is durable in 5 to 7 (C5)
-         crash here: some stages are left. Recovery applies them again, which changes nothing.
+    8  discard   stages up to m: all they hold is durable in 5 to 7 (C5), companions too (S6)
+         crash here: some stages are left. Recovery applies them again, which changes nothing, and discards them then.
 
 Several rounds may pass between two publications; then several stages stand, each building on the one before it.
 Every function here blocks, and the sequencer calls them from one thread, so no two steps ever overlap.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 from iap_authz.errors import Malformed, shown
+from iap_authz.log.beside import Beside, render_besides
 from iap_authz.ports import Head, HeadStore, Ledger, RoundRows, TileStore
 from iap_authz.tlog.batch import BatchPlan, Stage, Write, plan_partials, render_stage
 from iap_authz.tlog.checkpoint import SignedCheckpoint
@@ -61,10 +63,15 @@ def parse_stage_path(path: str) -> tuple[TreeSize, NodeHash]:
     return TreeSize(int(found[1])), NodeHash(bytes.fromhex(found[2]))
 
 
-def prepare(plan: BatchPlan, entries: tuple[bytes, ...], *, edge: Edge, time: datetime) -> Staged:
-    """What steps 1 and 2 write. `edge` is the one that the plan built on; `time` is later than the head's (T3)."""
-    root = plan.tree.root()
-    content = render_stage(Stage(edge=edge, root=plan.before.root(), entries=entries))
+def prepare(
+    plan: BatchPlan, entries: tuple[bytes, ...], *, edge: Edge, time: datetime, besides: Sequence[Beside] = ()
+) -> Staged:
+    """What steps 1 and 2 write. `edge` is the one that the plan built on; `time` is later than the head's (T3).
+
+    `besides` are what stands beside entries, by their offset among them.
+    """
+    root, beside = plan.tree.root(), render_besides(besides)
+    content = render_stage(Stage(edge=edge, root=plan.before.root(), entries=entries, beside=beside))
     head = Head(size=plan.tree.end, root=root, time=time, stage_sha256=sha256(content).digest())
     return Staged(plan=plan, write=Write(path=stage_path(plan.tree.end, root), content=content), head=head)
 
@@ -108,7 +115,12 @@ def is_due(signed: SignedCheckpoint, published: SignedCheckpoint) -> bool:
 def record_and_discard(rows: RoundRows, *, ledger: Ledger, tiles: TileStore) -> None:
     """Steps 7 and 8: everything up to `rows.size` is applied and published."""
     ledger.add(rows)
+    discard(rows.size, tiles)
+
+
+def discard(size: TreeSize, tiles: TileStore) -> None:
+    """Step 8: the stages up to `size`, which is published, and where the ledger stands at least."""
     for path in tiles.stages():
-        size, _ = parse_stage_path(path)
-        if size <= rows.size:
+        staged, _ = parse_stage_path(path)
+        if staged <= size:
             tiles.discard(path)

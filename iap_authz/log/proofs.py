@@ -13,10 +13,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.errors import Malformed, NotFound
+from iap_authz.log.sealing import Sealing
 from iap_authz.log.sequencer import Sequencer
 from iap_authz.log.writers import Writers
 from iap_authz.model.ids import WriterId
-from iap_authz.ports import BatchRow, Index, Ledger
+from iap_authz.ports import BatchRow, Companions, Index, Ledger
 from iap_authz.records.log_evidence import BatchLeaves, log_evidence, own_leaf_evidence
 from iap_authz.records.log_leaves import log_id
 from iap_authz.records.record import parse_record, render_time
@@ -30,8 +31,19 @@ WRITERS_MAX = 1_000
 class Proofs:
     """The reading half of `LogService`. Owned by the event loop."""
 
-    def __init__(self, sequencer: Sequencer, writers: Writers, *, ledger: Ledger, index: Index, origin: str) -> None:
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        writers: Writers,
+        *,
+        ledger: Ledger,
+        index: Index,
+        companions: Companions,
+        sealing: Sealing,
+        origin: str,
+    ) -> None:
         self._sequencer, self._writers, self._ledger, self._index = sequencer, writers, ledger, index
+        self._companions, self._sealing = companions, sealing
         self._reader = sequencer.reader
         self._origin = origin
 
@@ -101,8 +113,9 @@ class Proofs:
         return log_pb2.GetTileResponse(tile=await self._reader.tile(tile))
 
     async def get_state(self, _: log_pb2.GetLogStateRequest) -> log_pb2.LogState:
-        """Head, published checkpoint, freeze, queue, index."""
+        """Head, published checkpoint, freeze, queue, index, epochs. Keys are counted beside the commits."""
         published, frozen = self._sequencer.published, self._sequencer.frozen
+        counts = await asyncio.to_thread(self._companions.count_keys)
         return log_pb2.LogState(
             origin=self._origin,
             head_checkpoint=self._reader.view.signed.note,
@@ -111,6 +124,9 @@ class Proofs:
             frozen_because="" if frozen is None else frozen.because,
             pending_records=self._sequencer.queued_leaves,
             indexed_size=await self._sequencer.in_thread(self._index.size),
+            seal_epoch=self._sealing.seal_epoch,
+            vault_epoch=self._sealing.vault_epoch,
+            vault_epochs=[log_pb2.VaultEpochUse(epoch=epoch, keys=counts[epoch]) for epoch in sorted(counts)],
         )
 
     async def list_writers(self, request: log_pb2.ListWritersRequest) -> log_pb2.ListWritersResponse:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from iap_authz.errors import Corrupt, IapError, Rollback
+from iap_authz.log.beside import at_leaves, parse_besides
 from iap_authz.log.commit import apply, parse_stage_path, stage_path
 from iap_authz.log.reader import Reader, View
 from iap_authz.ports import Clock, Head, HeadStore, TileStore
 from iap_authz.tlog.batch import BatchPlan, Stage, parse_stage, recover
 from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint_of, sign_checkpoint
 from iap_authz.tlog.edge import EMPTY_EDGE, Edge, check_edge
-from iap_authz.tlog.hashing import EMPTY_ROOT, HASH_BYTES, NodeHash, TreeSize
+from iap_authz.tlog.hashing import EMPTY_ROOT, HASH_BYTES, LeafIndex, NodeHash, TreeSize
 from iap_authz.tlog.note import NoteSigner, VerifierKey
 from iap_authz.tlog.proof import check_consistency, prove_consistency
 from iap_authz.tlog.tiles import level_count, partial_bundle, partial_tiles, render_bundle_path, render_tile_path
@@ -30,13 +31,17 @@ from iap_authz.tlog.tiles import level_count, partial_bundle, partial_tiles, ren
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """A log that may go on. `rounds` are the plans of the stages that are still there, oldest first."""
+    """A log that may go on. `rounds` are the plans of the stages that are still there, oldest first.
+
+    `companions` are what these stages have beside sealed leaves, by leaf index.
+    """
 
     head: Head
     signed: SignedCheckpoint
     edge: Edge
     published: SignedCheckpoint | None
     rounds: tuple[BatchPlan, ...]
+    companions: tuple[tuple[LeafIndex, bytes], ...]
 
 
 def recover_log(
@@ -62,14 +67,21 @@ def recover_log(
             [published.note],
         )
     chain = _chain_to(head, tiles)
-    edge = chain[-1].edge if chain else _load_edge(head, tiles)
-    for plan in chain:
-        apply(plan, tiles)
+    edge = chain[-1].plan.edge if chain else _load_edge(head, tiles)
+    for one in chain:
+        apply(one.plan, tiles)
     _discard_orphans(head, tiles)
     signed = sign_tree(head.size, head.root, signers)
     if published is not None:
         _check_published(published, signed, Reader(tiles, View(signed=signed, edge=edge)))
-    return Recovered(head=head, signed=signed, edge=edge, published=published, rounds=tuple(chain))
+    return Recovered(
+        head=head,
+        signed=signed,
+        edge=edge,
+        published=published,
+        rounds=tuple(one.plan for one in chain),
+        companions=tuple(companion for one in chain for companion in one.companions),
+    )
 
 
 def sign_tree(size: TreeSize, root: NodeHash, signers: Sequence[NoteSigner]) -> SignedCheckpoint:
@@ -104,9 +116,17 @@ def _open_published(tiles: TileStore, verifiers: Sequence[VerifierKey]) -> Signe
         raise Corrupt("checkpoint", message) from error
 
 
-def _chain_to(head: Head, tiles: TileStore) -> list[BatchPlan]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Link:
+    """A round whose stage is still there."""
+
+    plan: BatchPlan
+    companions: tuple[tuple[LeafIndex, bytes], ...]
+
+
+def _chain_to(head: Head, tiles: TileStore) -> list[_Link]:
     """The rounds whose stages are still there, oldest first, the last of them leading to the head."""
-    chain: list[BatchPlan] = []
+    chain: list[_Link] = []
     size, root, digest = head.size, head.root, head.stage_sha256
     while size > 0:
         path = stage_path(size, root)
@@ -115,20 +135,20 @@ def _chain_to(head: Head, tiles: TileStore) -> list[BatchPlan]:
             break
         if not chain and sha256(content).digest() != digest:
             raise Corrupt(path, "got another stage than the head was committed with")
-        stage = _parse(path, content)
         try:
-            chain.append(recover(stage, size=size, root=root))
+            stage = parse_stage(content)
+            chain.append(_recover(stage, size=size, root=root))
         except IapError as error:
             raise Corrupt(path, f"{error}; restore this file, nothing was signed") from error
         size, root = stage.edge.size, stage.root
     return chain[::-1]
 
 
-def _parse(path: str, content: bytes) -> Stage:
-    try:
-        return parse_stage(content)
-    except IapError as error:
-        raise Corrupt(path, f"{error}; restore this file, nothing was signed") from error
+def _recover(stage: Stage, *, size: TreeSize, root: NodeHash) -> _Link:
+    """Raises BadProof or Malformed."""
+    besides = parse_besides(stage.beside, entries=len(stage.entries))
+    plan = recover(stage, size=size, root=root)
+    return _Link(plan=plan, companions=tuple(at_leaves(besides, stage.edge.size)))
 
 
 def _load_edge(head: Head, tiles: TileStore) -> Edge:

@@ -6,7 +6,8 @@ it must fit: registered, in sequence, under the compact range and the root of it
 from leaf 0; what does not fit then is wrong in the log itself, and the start is refused.
 
 Notes of the rounds whose stages are still there are signed again: the same heads give the same bytes. Notes that are
-gone with a lost ledger are not (A3); receipts of those batches are then made for the newest checkpoint.
+gone with a lost ledger are not (A3); receipts of those batches are then made for the newest checkpoint. What stands
+beside sealed leaves (S2) is in no leaf: it comes from those stages too, and what was in a lost ledger only is lost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,6 +52,7 @@ def restart_writers(
             notes=tuple((size, note) for size, note in notes.items() if ledger.note(size) is None),
             batches=tuple(_batch_rows(fold.drain_batches(), sizes)),
             writers=tuple(row_of(state, head.time) for state in states),
+            companions=recovered.companions,
         )
     )
     return states

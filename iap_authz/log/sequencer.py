@@ -23,10 +23,12 @@ from functools import partial
 from typing import TypeVar
 
 from iap_authz.errors import HeadMoved, LogFrozen, QueueFull, Unavailable
-from iap_authz.log.commit import Staged, apply, is_due, prepare, publish, record_and_discard, stage_and_swap
+from iap_authz.log.beside import Beside, at_leaves, shifted
+from iap_authz.log.commit import Staged, apply, discard, is_due, prepare, publish, record_and_discard, stage_and_swap
 from iap_authz.log.reader import Reader, View
 from iap_authz.log.recover import Recovered, sign_tree
-from iap_authz.ports import BatchRow, Clock, Freeze, Head, HeadStore, Ledger, RoundRows, TileStore, WriterRow
+from iap_authz.log.rounds import Rendered, Round, slices
+from iap_authz.ports import BatchRow, Clock, Freeze, Head, HeadStore, Ledger, TileStore
 from iap_authz.tlog.batch import BatchPlan, plan
 from iap_authz.tlog.checkpoint import SignedCheckpoint
 from iap_authz.tlog.edge import tree_of
@@ -63,18 +65,6 @@ class Sequenced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """An entry at its place: its leaves, the writer as it stands after it, and where its batch is, if it is one.
-
-    The size of the round is not known yet: in `batch` it is 0.
-    """
-
-    leaves: tuple[bytes, ...]
-    writer: WriterRow | None = None
-    batch: BatchRow | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What waits for a round. `render` gets the index of its first leaf and the time of the round, and is called once.
 
@@ -90,19 +80,6 @@ class Entry:
 class _Waiting:
     entry: Entry
     done: "asyncio.Future[Sequenced]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Round:
-    """What a committed round leaves to be recorded in the ledger."""
-
-    signed: SignedCheckpoint
-    rendered: tuple[Rendered, ...]
-
-    def batches(self) -> list[BatchRow]:
-        """Its batches, with the size of the round."""
-        size = self.signed.checkpoint.size
-        return [replace(one.batch, round_size=size) for one in self.rendered if one.batch is not None]
 
 
 class Sequencer:
@@ -131,7 +108,7 @@ class Sequencer:
         self._taken: list[_Waiting] = []
         self._queued_bytes = 0
         self._arrived, self._stopping = asyncio.Event(), asyncio.Event()
-        self._unrecorded: dict[TreeSize, _Round] = {}
+        self._unrecorded: dict[TreeSize, Round] = {}
         self._freeze: Freeze | None = heads.load_freeze()
         self._freezing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-commit")
@@ -246,22 +223,29 @@ class Sequencer:
         if self._freeze is not None or not self._queue:
             return  # while the clock was waited for, the log was frozen
         taken = self._taken = self._take()
+        before = self._tree.end
         entries: list[bytes] = []
+        besides: list[Beside] = []
         rendered: list[tuple[LeafIndex, Rendered]] = []
         for waiting in taken:
-            first = LeafIndex(self._tree.end + len(entries))
+            first = LeafIndex(before + len(entries))
             one = waiting.entry.render(first, time)
             rendered.append((first, one))
+            besides.extend(shifted(one.besides, len(entries)))
             entries.extend(one.leaves)
         result = plan(self._tree, entries, edge=self._edge)
-        staged = prepare(result, tuple(entries), edge=self._edge, time=time)
+        staged = prepare(result, tuple(entries), edge=self._edge, time=time, besides=besides)
         await self.in_thread(partial(self._commit, staged))
         signed = sign_tree(staged.head.size, staged.head.root, self._signers)
         self._edge, self._tree = result.edge, result.tree
         pending = {write.path: write.content for write in result.full}
         view = View(signed=signed, edge=result.edge, pending=pending)
         self.reader.move_to(view)
-        self._unrecorded[result.tree.end] = _Round(signed=signed, rendered=tuple(one for _, one in rendered))
+        self._unrecorded[result.tree.end] = Round(
+            signed=signed,
+            rendered=tuple(one for _, one in rendered),
+            companions=tuple(at_leaves(besides, before)),
+        )
         # Submitted before anything else can be: the next round is staged after this one is applied.
         applied = asyncio.get_running_loop().run_in_executor(self._thread, partial(apply, result, self._tiles))
         applying = asyncio.ensure_future(self._finish_applying(applied, view))
@@ -305,6 +289,8 @@ class Sequencer:
         return now
 
     async def _publish_often(self) -> None:
+        if self._published is not None:  # `restart` has brought the ledger up to the head: what a crash left may go
+            await self.in_thread(partial(discard, self._published.checkpoint.size, self._tiles))
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._publish_seconds)
@@ -321,14 +307,14 @@ class Sequencer:
         view = self._applied_view
         if self._freeze is not None or (self._published is not None and not is_due(view.signed, self._published)):
             return
-        sizes = [size for size in self._unrecorded if size <= view.size]
-        rows = _rows_of([self._unrecorded[size] for size in sizes], size=view.size)
         self._published = await self.in_thread(
             partial(publish, view.signed, view.edge, published=self._published, tiles=self._tiles)
         )
-        await self.in_thread(partial(record_and_discard, rows, ledger=self._ledger, tiles=self._tiles))
-        for size in sizes:
-            del self._unrecorded[size]
+        rounds = [one for one in self._unrecorded.values() if one.size <= view.size]
+        for rows in slices(rounds, size=view.size):
+            await self.in_thread(partial(record_and_discard, rows, ledger=self._ledger, tiles=self._tiles))
+            for size, _ in rows.notes:
+                del self._unrecorded[size]
 
     async def in_thread(self, job: Callable[[], T]) -> T:
         """Run `job` in the thread that touches storage, after what was submitted before it."""
@@ -338,6 +324,7 @@ class Sequencer:
         """Have `run` raise this."""
         if not self._failed.done():
             self._failed.set_exception(error)
+            self._failed.exception()  # `run` may be ending over another error already
 
     def _fail_waiting(self, error: Exception) -> None:
         waiting_all, self._queued_bytes = [*self._taken, *self._queue], 0
@@ -365,14 +352,3 @@ def _answer(
         if not waiting.done.done():
             proof = prove_range(first, len(one.leaves), size=result.tree.end, read=result.read)
             waiting.done.set_result(Sequenced(first_index=first, leaves=one.leaves, range_proof=proof, signed=signed))
-
-
-def _rows_of(rounds: Sequence[_Round], *, size: TreeSize) -> RoundRows:
-    """What the ledger gets of these rounds; of a writer only where it stands after them."""
-    writers = {one.writer.writer: one.writer for group in rounds for one in group.rendered if one.writer is not None}
-    return RoundRows(
-        size=size,
-        notes=tuple((group.signed.checkpoint.size, group.signed.note) for group in rounds),
-        batches=tuple(row for group in rounds for row in group.batches()),
-        writers=tuple(writers.values()),
-    )

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
-from iap_authz.errors import Fork, Malformed, OutOfSequence, Refused
+from iap_authz.errors import Fork, Malformed, OutOfSequence, Refused, Unavailable
 from iap_authz.log.proofs import Proofs
 from iap_authz.log.quotes import Quotes
+from iap_authz.log.sealing import Sealing
 from iap_authz.log.sequencer import Entry, Sequenced, Sequencer
 from iap_authz.log.writers import Writers
 from iap_authz.model.ids import WriterId
-from iap_authz.ports import BatchRow, Index, Ledger
+from iap_authz.ports import BatchRow, Companions, Index, Ledger
 from iap_authz.records.admission import (
     Batch,
     check_registration,
@@ -40,6 +41,8 @@ RECEIPTS_SPAN_RECORDS = 65_536
 ATTESTATION_TOKEN = "token"  # noqa: S105 - a word of record.proto
 """How writers enrol in this version."""
 
+CAUSE_MAX_CHARS = 1_024
+"""Why an operator ends a writer, in a sentence: it becomes part of a leaf, in the clear."""
 
 K = TypeVar("K")
 
@@ -62,28 +65,39 @@ class _Place:
 class AuditLog(Proofs):
     """Satisfies the port `LogService`. Owned by the event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one parameter a part of the log
         self,
         sequencer: Sequencer,
         writers: Writers,
         *,
         ledger: Ledger,
         index: Index,
+        companions: Companions,
+        sealing: Sealing,
         verifiers: Sequence[VerifierKey],
         enrolled: Callable[[], Mapping[str, str]],
         retired: Sequence[VerifierKey] = (),
     ) -> None:
-        super().__init__(sequencer, writers, ledger=ledger, index=index, origin=verifiers[0].name)
+        super().__init__(
+            sequencer,
+            writers,
+            ledger=ledger,
+            index=index,
+            companions=companions,
+            sealing=sealing,
+            origin=verifiers[0].name,
+        )
         self._enrolled = enrolled
         self._verifiers = verifiers
         self._quotes = Quotes(sequencer, [*verifiers, *retired])
         self._pending: dict[tuple[WriterId, int, int], asyncio.Future[Sequenced]] = {}
         self._registering: dict[WriterId, asyncio.Future[Sequenced]] = {}
+        self._ending: dict[WriterId, asyncio.Future[Sequenced]] = {}
 
     async def register(self, request: log_pb2.RegisterRequest) -> log_pb2.RegisterResponse:
         """Rule W2: who has the key, and a token that this log gave out, becomes a writer."""
         name = check_token(request.enrolment_token, self._enrolled())
-        who = check_registration(request, self._origin)
+        who = check_registration(request, self._origin, seals=self._sealing.rules)
         found = self._registering.get(who.writer)
         if found is None and self._writers.find(who.writer) is None:
             self._sequencer.check_open(0)
@@ -93,11 +107,14 @@ class AuditLog(Proofs):
             await asyncio.shield(found)
         state = self._writers.get(who.writer)
         return log_pb2.RegisterResponse(
-            index=state.registered_index, receipt=await self._registration_receipt(state), log_origin=self._origin
+            index=state.registered_index,
+            receipt=await self._registration_receipt(state),
+            log_origin=self._origin,
+            seal_settings=self._sealing.note,
         )
 
     async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
-        """Rules A1, W5, W6, P1, G4."""
+        """Rules A1, W5, W6, P1, G4, S2. What comes beside a batch that is in the log already is not looked at."""
         batch = parse_batch(request)
         # First of all, whoever sends it: our own signature on a tree that we do not have proves that there are two.
         quoted = await self._quotes.check(request.last_log_checkpoint)
@@ -106,8 +123,9 @@ class AuditLog(Proofs):
         state = self._writers.get(batch.writer)
         key = (batch.writer, batch.begin, batch.end)
         if batch.begin >= state.tree.end:
-            self._sequencer.check_open(sum(map(len, batch.records)))
-            found = self._submit(self._writers.batch(batch, log_size=self._reader.size()), self._pending, key)
+            self._sequencer.check_open(batch.size_bytes)
+            entry = self._writers.batch(batch, log_size=self._reader.size(), seals=self._sealing.rules)
+            found = self._submit(entry, self._pending, key)
             place = self._place_of(batch, await asyncio.shield(found))
         elif key in self._pending:
             place = self._place_of(batch, await asyncio.shield(self._pending[key]))
@@ -115,7 +133,29 @@ class AuditLog(Proofs):
         else:
             place = await self._repeated(batch, state)
         since = quoted.size if quoted is not None else TreeSize(0)
-        return log_pb2.AppendResponse(receipt=await self._receipt(place, since=since))
+        receipt = await self._receipt(place, since=since)
+        return log_pb2.AppendResponse(receipt=receipt, seal_settings=self._sealing.note)
+
+    async def retire_writer(self, request: log_pb2.RetireWriterRequest) -> log_pb2.RetireWriterResponse:
+        """End a writer that will not come back; one that is retired, for whatever cause, answers where. Idempotent.
+
+        Raises Malformed, UnknownWriter, QueueFull, LogFrozen.
+        """
+        if len(request.writer) != HASH_BYTES:
+            raise Malformed(f"got a writer id of {len(request.writer)} bytes, want {HASH_BYTES}")
+        if not 1 <= len(request.cause) <= CAUSE_MAX_CHARS or not request.cause.isprintable():
+            raise Malformed(f"got a cause of {len(request.cause)} characters, want 1 to {CAUSE_MAX_CHARS} on one line")
+        writer = WriterId(request.writer)
+        if not self._writers.is_retired(writer):
+            self._sequencer.check_open(0)
+            self._submit(self._writers.end(writer, cause=request.cause), self._ending, writer)
+        if writer in self._ending:
+            await asyncio.shield(self._ending[writer])
+        index = self._writers.get(writer).retired_index
+        if index is None:
+            self._sequencer.check_not_frozen()
+            raise Unavailable("the retirement is queued and has no place yet: ask again")
+        return log_pb2.RetireWriterResponse(index=index)
 
     async def get_receipts(self, request: log_pb2.GetReceiptsRequest) -> log_pb2.GetReceiptsResponse:
         """Rule A2. Each consistency proof starts where the receipt before it ended, if that was a larger tree."""
@@ -168,9 +208,8 @@ class AuditLog(Proofs):
         """Rule W6. Once: later notes of a retired writer say nothing new."""
         if not self._writers.is_retired(state.writer):
             self._sequencer.check_open(0)
-            await asyncio.shield(
-                self._sequencer.submit(self._writers.retirement(state.writer, cause=cause, notes=notes))
-            )
+            entry = self._writers.retirement(state.writer, cause=cause, notes=notes)
+            await asyncio.shield(self._submit(entry, self._ending, state.writer))
 
     def _place_of(self, batch: Batch, sequenced: Sequenced) -> _Place:
         return _Place(

@@ -6,7 +6,8 @@ round that fails ends the process (C3), and what was not committed is then gone 
 
     register  WriterRegistered                       one leaf of the log's own
     append    records [a, b), WriterCheckpoint       rule P1; the state moves to b when the batch is queued
-    retire    Alert, WriterRetired                   rule W6; nothing of that writer is taken after it
+    fork      Alert, WriterRetired                   rule W6; nothing of that writer is taken after it
+    retire    WriterRetired                          by an operator; the same
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,10 +18,11 @@ from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
 from iap_authz.errors import BadProof, Refused, UnknownWriter
-from iap_authz.log.sequencer import Entry, Rendered
+from iap_authz.log.rounds import Rendered
+from iap_authz.log.sequencer import Entry
 from iap_authz.model.ids import WriterId
 from iap_authz.ports import BatchRow, WriterRow
-from iap_authz.records.admission import Batch, Registration, admit, check_place
+from iap_authz.records.admission import Batch, Registration, SealRules, admit, check_place
 from iap_authz.records.log_fold import WriterState
 from iap_authz.records.log_leaves import checkpoint_body, log_leaf
 from iap_authz.records.record import new_record_id
@@ -90,13 +92,14 @@ class Writers:
         """Whether the writer is retired, or is about to be: its retirement is queued, and nothing may come after it."""
         return writer in self._retiring or self.get(writer).retired_index is not None
 
-    def batch(self, batch: Batch, *, log_size: int) -> Entry:
+    def batch(self, batch: Batch, *, log_size: int, seals: SealRules | None) -> Entry:
         """The entry of a writer's next batch; its state moves at once. Raises like `admission.admit`, or Refused."""
         before = self.get(batch.writer)
         if self.is_retired(batch.writer):
             raise Refused(f"got a batch of writer {batch.writer.hex()}, which is retired")
         check_place(batch, before.tree.end)
-        after = self._states[batch.writer] = admit(batch, before, origin=self._origin, log_size=log_size)
+        after = self._states[batch.writer] = admit(batch, before, origin=self._origin, log_size=log_size, seals=seals)
+        besides = tuple((sequence - batch.begin, beside) for sequence, beside in batch.companions)
 
         def render(first: LeafIndex, time: datetime) -> Rendered:
             end = LeafIndex(first + len(batch.records))
@@ -111,10 +114,22 @@ class Writers:
                     first_index=first,
                     round_size=TreeSize(0),
                 ),
+                besides=besides,
             )
 
-        size = sum(map(len, batch.records)) + OWN_LEAF_BYTES
+        size = batch.size_bytes + OWN_LEAF_BYTES
         return Entry(render=render, size_bytes=size, leaf_count=len(batch.records) + 1)
+
+    def end(self, writer: WriterId, *, cause: str) -> Entry:
+        """The entry that ends a writer which is not retired, because an operator says so; its last note is kept."""
+        self._retiring.add(writer)
+        retired = record_pb2.WriterRetired(writer=writer, cause=cause, final_checkpoint=self.get(writer).note)
+
+        def render(index: LeafIndex, time: datetime) -> Rendered:
+            self._states[writer] = replace(self._states[writer], retired_index=index)
+            return Rendered(leaves=(self._own(retired, index, time),), writer=self._row(writer, time))
+
+        return Entry(render=render, size_bytes=3 * OWN_LEAF_BYTES, leaf_count=1)
 
     def retirement(self, writer: WriterId, *, cause: str, notes: tuple[bytes, bytes]) -> Entry:
         """The entry that publishes two notes of one size and ends their writer (rule W6)."""

@@ -4,6 +4,10 @@
 Read in this order:
 
     wire             the top level of a protobuf message, read without a schema
+    hpke             how a subject key is sealed to the vault
+    seal             the personal part of a record, sealed and opened (rules S1 to S3)
+    seal_settings    how writers shall seal, signed by the log (rule S5)
+    tokens           what the log's index has in place of what is sealed (rule S9)
     personal         what a record says of a person, put in its one place
     record           records made and read; the audit id
     too_large        what a refusal keeps of facts that do not fit in a record
@@ -25,5 +29,5 @@ Read in this order:
     consistency_file  two checkpoints of a log, and the proof between them
     log_inspect      a log's files, recomputed; log_inspect_* are its parts
 
-It opens no file, reads no clock and holds no private key.
+It opens no file and reads no clock; a key is an argument.
 """

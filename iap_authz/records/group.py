@@ -2,7 +2,8 @@
 """One step through a journal, recomputed: a segment's header, or one group commit up to its checkpoint.
 
 The invariant: a `Step` without problems was written by the writer whose key signed its checkpoint: each record's shape,
-writer, sequence and time, the tree over them, and the signed root agree.
+writer, sequence and time, the tree over them, and the signed root agree; and right after each sealed record, and after
+no other, stands the companion that its leaf names (rule S2).
 
 `State` is what is known before a step, and `Step.state` what is known after it. Nothing here goes on after damage or
 guesses (`inspect` does); a step that cannot be finished is a `Stop`.
@@ -23,6 +24,7 @@ from iap_authz.records.journal_format import (
     parse_header,
 )
 from iap_authz.records.record import parse_record
+from iap_authz.records.seal import check_beside, check_sealed
 from iap_authz.records.started import check_started, writer_id, writer_origin
 from iap_authz.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from iap_authz.tlog.hashing import LeafHash, leaf_hash
@@ -123,6 +125,23 @@ def _after_first_header(header: SegmentHeader, state: State) -> State:
     return replace(known, log_origin=log_origin, verifier=verifier, tree=header.before, checkpoint=header.checkpoint)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beside:
+    """What may stand after a record's frame: of an unreadable record anything, of one without a sealed part nothing."""
+
+    frame: Frame
+    sequence: int
+    sealed: record_pb2.SealedPart | None
+    is_readable: bool
+
+    def check(self, beside: bytes) -> None:
+        """Raise BadProof or Malformed unless that is what stands beside the record."""
+        if self.sealed is not None:
+            check_beside(self.sealed, beside)
+        elif self.is_readable:
+            raise BadProof("got a companion of a record without a sealed part, want none")
+
+
 class _Group:
     """Collects the frames of one group. Used once."""
 
@@ -132,6 +151,7 @@ class _Group:
         self._state = state
         self._writer = None if state.public_key is None else writer_id(state.public_key)
         self._time = state.time
+        self._before: _Beside | None = None
         self._leaves: list[LeafHash] = []
         self._places: list[Place] = []
         self._problems: list[Problem] = []
@@ -140,6 +160,10 @@ class _Group:
         start = self._at
         while (frame := parse_frame(segment, self._at)) is not None:
             self._at = frame.end
+            if frame.type == FrameType.COMPANION:
+                self._take_companion(frame)
+                continue
+            self._miss_companion()
             if frame.type == FrameType.CHECKPOINT:
                 return self._finish(frame)
             self._take(frame)
@@ -148,23 +172,45 @@ class _Group:
     def _take(self, frame: Frame) -> None:
         if frame.type == FrameType.RECORD:
             self._take_record(frame)
-        elif frame.type != FrameType.COMPANION and frame.type < IGNORABLE_FROM:
+        elif frame.type < IGNORABLE_FROM:
             self._problem(frame, f"got a frame of type {frame.type}, want one that this version knows")
 
     def _take_record(self, frame: Frame) -> None:
         sequence = self._state.tree.end + len(self._leaves)
+        sealed, is_readable = None, False
         try:
-            self._check_record(parse_record(frame.payload), sequence)
+            record = parse_record(frame.payload)
+            sealed, is_readable = record.sealed if record.HasField("sealed") else None, True
+            self._check_record(record, sequence)
         except IapError as error:
             self._problem(frame, f"record {sequence}: {error}")
+        self._before = _Beside(frame=frame, sequence=sequence, sealed=sealed, is_readable=is_readable)
         self._leaves.append(leaf_hash(frame.payload))
         self._places.append(Place(self._name, frame.end - len(frame.payload), len(frame.payload)))
+
+    def _take_companion(self, frame: Frame) -> None:
+        before, self._before = self._before, None
+        if before is None:
+            self._problem(frame, "got a companion, want at most one, right after the frame of its record")
+            return
+        try:
+            before.check(frame.payload)
+        except IapError as error:
+            self._problem(frame, f"record {before.sequence}: {error}")
+
+    def _miss_companion(self) -> None:
+        """What comes next is no companion of the record before."""
+        before, self._before = self._before, None
+        if before is not None and before.sealed is not None:
+            self._problem(before.frame, f"record {before.sequence}: got a sealed part, want its companion right after")
 
     def _check_record(self, record: record_pb2.Record, sequence: int) -> None:
         if record.sequence != sequence:
             raise BadProof(f"got sequence {record.sequence}, want {sequence}")
         if self._writer is not None and record.writer != self._writer:
             raise BadProof(f"got a record of writer {record.writer.hex()}, want {self._writer.hex()}")
+        if record.HasField("sealed"):
+            check_sealed(record.sealed)
         if sequence == 0:
             self._start(record)
         elif record.HasField("writer_started"):

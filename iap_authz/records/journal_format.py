@@ -12,11 +12,11 @@ finds every burst of up to 32 bits); whether it is also *true* is for the tree a
                         | count u8 | count * 32 hashes: the compact range of the tree before the first sequence
                         | the checkpoint note that ended the segment before, to the end; empty in segment 0
     type 2  record      the leaf
-    type 3  companion   reserved for sealed records: kept, not hashed
+    type 3  companion   salt (32) | companion: what stands beside a sealed record, right after its frame; not hashed
     type 4  checkpoint  the writer's signed note over all records before it
 
-A length of zero ends the used part. The header stands first and only there. A group commit is record and companion
-frames and then one checkpoint frame, in one write, in one segment (rule W3).
+A length of zero ends the used part. The header stands first and only there. A group commit is records, each sealed one
+with its companion, and then one checkpoint frame, in one write, in one segment (rules W3, S2).
 
 Forward compatibility: readers skip types from 128 on, and treat an unknown type below 128 as an error. So what a later
 version adds above 128 may be ignored without changing what the records say; what may not be ignored goes below.

@@ -9,13 +9,17 @@ from iap_authz.tlog.hashing import NodeHash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledBatch:
-    """Whole group commits of one writer: records [begin, end), and the note it signed at `end`."""
+    """Whole group commits of one writer: records [begin, end), and the note it signed at `end`.
+
+    `companions` are what stands beside the sealed ones, each with its record's sequence, rising (rule S2).
+    """
 
     writer: WriterId
     begin: int
     end: int
     records: tuple[bytes, ...]
     note: bytes
+    companions: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

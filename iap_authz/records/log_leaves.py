@@ -18,6 +18,7 @@ from iap_authz.errors import BadProof, Malformed, shown
 from iap_authz.model.ids import Sequence as RecordSequence
 from iap_authz.model.ids import WriterId
 from iap_authz.records.record import parse_record, render_time, service_record
+from iap_authz.records.seal import Seal
 from iap_authz.tlog.hashing import LeafIndex
 from iap_authz.tlog.tree import CompactRange
 
@@ -39,9 +40,20 @@ def log_id(origin: str) -> WriterId:
     return WriterId(sha256(f"{LOG_ID_LABEL}\n{origin}\n".encode()).digest())
 
 
-def log_leaf(body: Message, *, origin: str, index: LeafIndex, record_id: bytes, time: datetime) -> bytes:
-    """A leaf of the log's own at `index`. Raises RecordTooLarge."""
-    return service_record(body, writer=log_id(origin), sequence=RecordSequence(index), record_id=record_id, time=time)
+def log_leaf(
+    body: Message,
+    *,
+    origin: str,
+    index: LeafIndex,
+    record_id: bytes,
+    time: datetime,
+    personal: tuple[Message, Seal | None] | None = None,
+) -> bytes:
+    """A leaf of the log's own at `index`, and what it says of a person, with what seals it. Raises RecordTooLarge."""
+    sequence = RecordSequence(index)
+    return service_record(
+        body, writer=log_id(origin), sequence=sequence, record_id=record_id, time=time, personal=personal
+    )
 
 
 def checkpoint_body(

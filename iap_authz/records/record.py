@@ -27,6 +27,7 @@ from iap_authz.model.decision import Decision
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.reason import Verdict
 from iap_authz.records.personal import put_personal
+from iap_authz.records.seal import PART_MAX_BYTES, Seal
 from iap_authz.records.wire import BYTES, VARINT, Field, parse_fields
 from iap_authz.tlog.hashing import HASH_BYTES, SIZE_LIMIT_LEAVES, leaf_hash
 
@@ -77,7 +78,7 @@ def audit_id(leaf: bytes) -> AuditId:
     return AuditId(leaf_hash(leaf).hex())
 
 
-def decision_record(
+def decision_record(  # noqa: PLR0913 -- one parameter a field of the envelope
     decision: Decision,
     facts: facts_pb2.Facts,
     *,
@@ -87,10 +88,11 @@ def decision_record(
     time: datetime,
     spent: timedelta,
     http_status: int,
+    seal: Seal | None,
 ) -> bytes:
     """The record of one check. `time` is in UTC; `spent` runs from the arrival of the check to here.
 
-    Raises RecordTooLarge if the facts do not fit.
+    Without a seal the facts stay readable in it. Raises RecordTooLarge if they do not fit.
     """
     record = _envelope(writer=writer, sequence=sequence, record_id=record_id, time=time)
     body = record.decision
@@ -100,7 +102,7 @@ def decision_record(
     body.spent.CopyFrom(render_duration(spent))
     part = record_pb2.PersonalPart()
     part.decision.facts.CopyFrom(facts)
-    put_personal(record, part)
+    _put_personal(record, part, seal)
     return _render(record)
 
 
@@ -111,11 +113,11 @@ def service_record(
     sequence: Sequence,
     record_id: bytes,
     time: datetime,
-    personal: Message | None = None,
+    personal: tuple[Message, Seal | None] | None = None,
 ) -> bytes:
     """The record of what the service itself did or saw: any body but Decision, and what it says of a person, if any.
 
-    `personal` is a message that PersonalPart has a field for. Raises RecordTooLarge.
+    `personal` is a message that PersonalPart has a field for, and what seals it. Raises RecordTooLarge.
     """
     name = _BODIES.get(body.DESCRIPTOR.full_name)
     if name is None or name == "decision":
@@ -124,9 +126,10 @@ def service_record(
     getattr(record, name).CopyFrom(body)
     getattr(record, name).SetInParent()
     if personal is not None:
+        message, seal = personal
         part = record_pb2.PersonalPart()
-        getattr(part, _PERSONAL_PARTS[personal.DESCRIPTOR.full_name]).CopyFrom(personal)
-        put_personal(record, part)
+        getattr(part, _PERSONAL_PARTS[message.DESCRIPTOR.full_name]).CopyFrom(message)
+        _put_personal(record, part, seal)
     return _render(record)
 
 
@@ -224,6 +227,12 @@ def _fill_clear_facts(body: record_pb2.Decision, facts: facts_pb2.Facts) -> None
     for name in _POSTURE:
         if device.HasField(name):
             setattr(body.posture, name, getattr(device, name))
+
+
+def _put_personal(record: record_pb2.Record, part: record_pb2.PersonalPart, seal: Seal | None) -> None:
+    if seal is not None and part.ByteSize() > PART_MAX_BYTES:
+        raise RecordTooLarge(part.ByteSize())
+    put_personal(record, part, seal)
 
 
 def _render(record: record_pb2.Record) -> bytes:

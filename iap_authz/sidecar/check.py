@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Check`: the one exit of every check.
 
-    request -> snapshot.establish -> policy.evaluate -> record -> journal -> answer
+    request -> snapshot.establish -> policy.evaluate -> record, sealed -> journal -> answer
 
 Every path leaves through `check`: allowed, refused, undecided, malformed, a defect of ours, cancelled. The record
 has its place in the journal before anything waits, so neither a deadline nor a vanished client can take it away. No
 ALLOW is answered before its record is durable, and where the route asks for `durability: log`, before a verified
 receipt covers it. One that comes too late is followed by an Outcome (rule R1). Nothing else here waits for the log.
+
+What is known of a person is sealed on each of these paths (rule S4). A record that cannot be sealed is not made: its
+decision is refused and counted, as one that cannot be journaled.
 """
 
 import asyncio
@@ -30,6 +33,7 @@ from iap_authz.records.room import Room
 from iap_authz.records.too_large import keep_what_fits
 from iap_authz.sidecar.own_records import append_own
 from iap_authz.sidecar.refusals import RefusalCounter
+from iap_authz.sidecar.sealing import Seals
 from iap_authz.sidecar.shipping import NoLog, Shipping
 from iap_authz.sidecar.snapshot import Snapshot
 
@@ -46,6 +50,7 @@ class Check:
         journal: Journal,
         clock: Clock,
         refusals: RefusalCounter,
+        seals: Seals,
         max_in_flight: int,
         shipping: Shipping | None = None,
     ) -> None:
@@ -53,6 +58,7 @@ class Check:
         self._journal = journal
         self._clock = clock
         self._refusals = refusals
+        self._seals = seals
         self._max_in_flight = max_in_flight
         self._shipping = shipping or NoLog()
         self._in_flight = 0
@@ -118,6 +124,7 @@ class Check:
 
     def _append(self, decision: Decision, facts: facts_pb2.Facts, started: float) -> Appended:
         """Queue the record of `decision`. Raises JournalFull where its kind has no room left."""
+        seal = self._seals.seal_for(facts)
 
         def build(writer: WriterId, sequence: Sequence) -> bytes:
             return decision_record(
@@ -129,11 +136,11 @@ class Check:
                 time=self._clock.now(),
                 spent=timedelta(seconds=self._clock.monotonic() - started),
                 http_status=http_status(decision, wants=facts.request.wants),
+                seal=seal,
             )
 
-        return self._journal.append_nowait(
-            build, room=Room.ALLOW if decision.verdict is Verdict.ALLOW else Room.REFUSAL
-        )
+        room = Room.ALLOW if decision.verdict is Verdict.ALLOW else Room.REFUSAL
+        return self._journal.append_nowait(build, room=room, beside=b"" if seal is None else seal.beside)
 
     def _counted(self, decision: Decision) -> Answer:
         """The answer of a refusal that gets no record of its own."""

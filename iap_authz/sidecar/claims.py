@@ -19,8 +19,8 @@ A = TypeVar("A")
 class LogClaims:
     """Satisfies the port `LogClient` by another client, which stays the caller's to close. For one task.
 
-    `note` is the last checkpoint that the log has shown, believed or not: beside the last one that was believed, it is
-    the evidence where an answer does not hold.
+    `note` is the last checkpoint that the log has shown, or what it said of sealing, believed or not: beside the last
+    checkpoint that was believed, it is the evidence where an answer does not hold.
     """
 
     def __init__(self, client: LogClient) -> None:

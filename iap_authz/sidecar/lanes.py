@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.model.ids import WriterId
 from iap_authz.records.journaled import FirstRecord, JournaledBatch
+from iap_authz.records.seal import SALT_BYTES
 
 PROVEN_MAX = 1_024
 """Receipts of a lane that wait for a cosigned checkpoint one by one; where there are more, neighbours wait together."""
@@ -74,6 +75,8 @@ def append_request(batch: JournaledBatch) -> log_pb2.AppendRequest:
     """A batch as it is offered."""
     request = log_pb2.AppendRequest(writer=batch.writer, to=batch.end, records=batch.records, checkpoint=batch.note)
     setattr(request, "from", batch.begin)
+    for sequence, beside in batch.companions:
+        request.companions.add(sequence=sequence, salt=beside[:SALT_BYTES], companion=beside[SALT_BYTES:])
     return request
 
 

@@ -2,7 +2,8 @@
 """One step of a lane into the audit log: what is offered, and what an answer that is not a receipt asks for.
 
 The invariant: a lane's position moves by `Lane.advance` only, each time for one receipt that the view has accepted for
-exactly the records that stand in our own journal, under our own note.
+exactly the records that stand in our own journal, under our own note. How to seal is said beside the receipts, and
+judged after them: a receipt is true whatever stands beside it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from iap_authz.errors import BadProof, BadSignature, NotFound, OutOfSequence, Ro
 from iap_authz.ports import Backlog
 from iap_authz.sidecar.claims import LogClaims
 from iap_authz.sidecar.lanes import Lane, append_request, receipts_request, register_request
+from iap_authz.sidecar.sealing import SettingsTaker
 from iap_authz.tlog.cosign import CosignerKey, check_quorum
 from iap_authz.tlog.hashing import leaf_hashes
 from iap_authz.tlog.note import parse_note
@@ -24,14 +26,17 @@ from iap_authz.tlog.note import parse_note
 class Offers:
     """What this writer says to the log. Used by one task."""
 
-    def __init__(self, backlog: Backlog, client: LogClaims, view: LogView, *, enrolment_token: str) -> None:
+    def __init__(
+        self, backlog: Backlog, client: LogClaims, view: LogView, *, sealing: SettingsTaker, enrolment_token: str
+    ) -> None:
         self._backlog = backlog
         self._client = client
         self._view = view
+        self._sealing = sealing
         self._token = enrolment_token
 
     async def offer(self, lane: Lane) -> None:
-        """Offer the lane's batch, the same one until it is answered, and act on the answer (rules A1, A2, A5, W2)."""
+        """Offer the lane's batch, the same one until it is answered. Act on the answer (rules A1, A2, A5, W2, S5)."""
         batch = lane.batch
         if batch is None:
             batch = lane.batch = await self._backlog.read(lane.writer, lane.position)
@@ -45,6 +50,7 @@ class Offers:
             await self._catch_up(lane, error.expected)
         else:
             lane.advance(batch.end, parse_size(answer.receipt.checkpoint))
+            await self._take_settings(answer.seal_settings)
 
     def _check_may_be_new(self, lane: Lane, error: UnknownWriter) -> None:
         if lane.position > 0:
@@ -53,7 +59,13 @@ class Offers:
 
     async def _register(self, lane: Lane) -> None:
         first = await self._backlog.read_first(lane.writer)
-        await asks.register(self._client, self._view, register_request(first, self._token))
+        answer = await asks.register(self._client, self._view, register_request(first, self._token))
+        await self._take_settings(answer.seal_settings)
+
+    async def _take_settings(self, note: bytes) -> None:
+        """Act on how the log says to seal. Where that is false, its own note is the evidence."""
+        self._client.note = note or self._client.note
+        await self._sealing.take(note)
 
     def _check_may_expect(self, lane: Lane, expected: int) -> None:
         """Raise unless the log may expect this record next: nothing below what was proven, nothing that is not."""

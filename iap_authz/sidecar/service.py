@@ -45,7 +45,8 @@ class Measures:
     """What a Heartbeat reports. Ages by source name, in seconds.
 
     `log_checkpoint` is the note of the last checkpoint of the audit log that was verified; records below
-    `shipped_sequence` have a receipt (rule G3). Without a log: none.
+    `shipped_sequence` have a receipt (rule G3). Without a log: none. Nothing of a seal epoch before
+    `oldest_seal_epoch` is used or held (rule S5); 0 says nothing.
     """
 
     journal_bytes: int
@@ -53,6 +54,7 @@ class Measures:
     source_ages: Mapping[str, float]
     log_checkpoint: bytes = b""
     shipped_sequence: int = 0
+    oldest_seal_epoch: int = 0
 
 
 async def nothing_to_drain() -> None:
@@ -148,6 +150,7 @@ class Sidecar:
             journal_bound_bytes=measures.journal_bound_bytes,
             log_checkpoint=measures.log_checkpoint,
             shipped_sequence=measures.shipped_sequence,
+            oldest_seal_epoch=measures.oldest_seal_epoch,
         )
         for name, age in measures.source_ages.items():
             body.source_age[name].FromNanoseconds(int(age * 1e9))

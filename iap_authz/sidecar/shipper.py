@@ -43,6 +43,7 @@ from iap_authz.sidecar.lanes import Lane
 from iap_authz.sidecar.log_alarms import Alarm, LogAlarms
 from iap_authz.sidecar.log_health import LogHealth
 from iap_authz.sidecar.offers import Offers, Published
+from iap_authz.sidecar.sealing import SettingsTaker
 from iap_authz.sidecar.tasks import run_together
 from iap_authz.tlog.cosign import CosignerKey
 from iap_authz.tlog.hashing import SIZE_LIMIT_LEAVES
@@ -87,7 +88,7 @@ class ShipperSettings:
 class Shipper:
     """Satisfies `Shipping`. Owned by the event loop; `run` is the one task that talks to the log."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one parameter a part of the world
         self,
         backlog: Backlog,
         client: LogClient,
@@ -95,6 +96,7 @@ class Shipper:
         *,
         journal: Journal,
         clock: Clock,
+        sealing: SettingsTaker,
         settings: ShipperSettings,
         draw: Callable[[], float] = random.random,
         pause: Pause = asyncio.sleep,
@@ -105,7 +107,7 @@ class Shipper:
         self._pause = pause
         self._view = view
         self._claims = LogClaims(client)
-        self._offers = Offers(backlog, self._claims, view, enrolment_token=settings.enrolment_token)
+        self._offers = Offers(backlog, self._claims, view, sealing=sealing, enrolment_token=settings.enrolment_token)
         self._published = Published(
             self._claims, view, witnesses=settings.witnesses, quorum=settings.quorum, now=clock.now
         )

@@ -8,10 +8,13 @@ and recovery computes the same writes, byte for byte, that the round which crash
                                           full:     tiles and bundles that are complete now; final, written once
                                           partial:  the new edge's tiles and bundle, for a size that is published (B1)
 
-    Stage:  "iap-authz/stage/v1\n" || u64 old size || old root (32) || edge tiles, level 0 first
-            || u32 length || edge bundle || u32 count || count x (uint16 length || entry)
+    Stage:  "iap-authz/stage/v2\n" || u64 old size || old root (32) || edge tiles, level 0 first
+            || u32 length || edge bundle || u32 count || count x (uint16 length || entry) || u32 length || beside
 
-All numbers are big-endian. The tiles need no lengths: the size gives them. No signature is ever in a stage (C2).
+All numbers are big-endian. The tiles need no lengths: the size gives them. No signature is ever in a stage (C2). What
+is `beside` the entries is in no leaf, and no concern of a plan: only the hash of the stage covers it. Stages of version
+1 end with their entries; they are still read, since one may stand there when a newer version starts.
+
 Crash states are the commit's story, not told here: a plan has no effect. It does not decide when to publish, either:
 a size that only receipts mention needs no partials, and `plan_partials` makes those of any edge later.
 """
@@ -48,8 +51,11 @@ from iap_authz.tlog.tiles import (
 )
 from iap_authz.tlog.tree import CompactRange, Growth, Subtree, grow
 
-STAGE_MAGIC = b"iap-authz/stage/v1\n"
+STAGE_MAGIC = b"iap-authz/stage/v2\n"
 """What the bytes of a stage start with."""
+
+STAGE_MAGIC_V1 = b"iap-authz/stage/v1\n"
+"""The same of those without anything beside their entries; as long as the present one."""
 
 _U32 = Struct(">I")
 _U64 = Struct(">Q")
@@ -160,11 +166,15 @@ def plan_partials(edge: Edge, *, published: int = 0) -> tuple[Write, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The causes of a round, from which `recover` computes all its effects: the old edge and root, and the entries."""
+    """The causes of a round, from which `recover` computes all its effects: the old edge and root, and the entries.
+
+    `beside` is kept with them, whatever it is.
+    """
 
     edge: Edge
     root: NodeHash
     entries: tuple[bytes, ...]
+    beside: bytes = b""
 
 
 def render_stage(stage: Stage) -> bytes:
@@ -179,6 +189,8 @@ def render_stage(stage: Stage) -> bytes:
             stage.edge.bundle,
             _U32.pack(len(stage.entries)),
             render_bundle(stage.entries),
+            _U32.pack(len(stage.beside)),
+            stage.beside,
         ]
     )
 
@@ -186,8 +198,9 @@ def render_stage(stage: Stage) -> bytes:
 def parse_stage(data: bytes) -> Stage:
     """The stage of these bytes. Whether it is that of a head is for `recover` to say."""
     reader = _Reader(data)
-    if reader.take(len(STAGE_MAGIC)) != STAGE_MAGIC:
-        raise Malformed(f"got {shown(data[: len(STAGE_MAGIC)])}, want {shown(STAGE_MAGIC)}")
+    magic = reader.take(len(STAGE_MAGIC))
+    if magic not in (STAGE_MAGIC, STAGE_MAGIC_V1):
+        raise Malformed(f"got {shown(magic)}, want {shown(STAGE_MAGIC)}")
     (size,) = _U64.unpack(reader.take(_U64.size))
     if size >= SIZE_LIMIT_LEAVES:
         raise Malformed(f"got old size {size}, want 0 to 2^63 - 1")
@@ -195,9 +208,10 @@ def parse_stage(data: bytes) -> Stage:
     tiles = tuple(reader.take(width_at(level, size) * HASH_BYTES) for level in range(level_count(size)))
     bundle = reader.take(*_U32.unpack(reader.take(_U32.size)))
     entries = tuple(reader.take_entries(*_U32.unpack(reader.take(_U32.size))))
+    beside = reader.take(*_U32.unpack(reader.take(_U32.size))) if magic == STAGE_MAGIC else b""
     if reader.at != len(data):
         raise Malformed(f"got {len(data) - reader.at} bytes after the last entry, want none")
-    return Stage(edge=Edge(size=TreeSize(size), tiles=tiles, bundle=bundle), root=root, entries=entries)
+    return Stage(edge=Edge(size=TreeSize(size), tiles=tiles, bundle=bundle), root=root, entries=entries, beside=beside)
 
 
 class _Reader:

@@ -8,11 +8,16 @@ mended: it is derived, so whoever runs the log clears it and it is built anew.
 
 import asyncio
 import logging
+from collections.abc import Collection
 
+from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.errors import Corrupt
 from iap_authz.ports import Index
+from iap_authz.records.tokens import tokens_of
 from iap_authz.tlog.hashing import LeafIndex, TreeSize, leaf_hash
 from iap_authz.trail.leaves import LeafSource
+from iap_authz.trail.match import has_personal, parse_or_none
+from iap_authz.trail.opener import Unsealing
 from iap_authz.trail.worker import Run
 
 CHUNK_LEAVES = 2_048
@@ -21,16 +26,20 @@ CHUNK_LEAVES = 2_048
 REST_SHARE = 2.0
 """Rest after a chunk, as a multiple of its time, while more is waiting: appends come before searches under load."""
 
+COMPANIONS_SECONDS = 0.1
+"""Between two looks at whether what stands beside the next leaves is stored: that follows each publication."""
+
 _log = logging.getLogger("iap_authz.trail.indexer")
 
 
 class Indexer:
     """Adds what the log gains to the index. Owned by the event loop; one for each index."""
 
-    def __init__(self, leaves: LeafSource, index: Index, run: Run) -> None:
+    def __init__(self, leaves: LeafSource, index: Index, run: Run, *, unsealing: Unsealing | None = None) -> None:
         self._leaves = leaves
         self._index = index
         self._run = run
+        self._unsealing = unsealing
         self._size = TreeSize(0)
 
     @property
@@ -62,9 +71,39 @@ class Indexer:
 
     async def _add_chunk(self) -> None:
         loop = asyncio.get_running_loop()
-        started, count = loop.time(), min(CHUNK_LEAVES, self._leaves.size() - self._size)
+        started, count = loop.time(), min(CHUNK_LEAVES, await self._ready() - self._size)
+        if count <= 0:
+            await asyncio.sleep(COMPANIONS_SECONDS)
+            return
         chunk = await self._leaves.read(LeafIndex(self._size), count)
-        await self._run(self._index.add, LeafIndex(self._size), chunk)
+        await self._run(self._add, LeafIndex(self._size), chunk)
         self._size = TreeSize(self._size + len(chunk))
         rest = (loop.time() - started) * REST_SHARE if self._leaves.size() > self._size else 0.0
         await asyncio.sleep(rest)  # also without one: a source that has all at hand must not keep the loop from others
+
+    async def _ready(self) -> int:
+        """Below which leaf everything is here that tokens are made of: companions follow the leaves by some seconds."""
+        size: int = self._leaves.size()
+        if self._unsealing is None:
+            return size
+        return min(size, await self._run(self._unsealing.opener.size))
+
+    def _add(self, first: LeafIndex, leaves: list[bytes]) -> None:
+        """In the thread."""
+        self._index.add(first, leaves, self._tokens(first, leaves))
+
+    def _tokens(self, first: LeafIndex, leaves: list[bytes]) -> list[Collection[int]]:
+        """The tokens of each leaf (rule S9): none of what is erased, cannot be opened, or says nothing of a person."""
+        tokens: list[Collection[int]] = [() for _ in leaves]
+        if self._unsealing is None:
+            return tokens
+        parsed = [(index, parse_or_none(leaf)) for index, leaf in enumerate(leaves, first)]
+        personal = [
+            (LeafIndex(index), record) for index, record in parsed if record is not None and has_personal(record)
+        ]
+        for (index, _), opened in zip(personal, self._unsealing.opener.open_all(personal), strict=True):
+            if opened.personal is not None:
+                tokens[index - first] = tokens_of(self._unsealing.token_key, opened.personal)
+            elif opened.outcome == log_pb2.Unsealed.TAMPERED:
+                _log.error("a sealed part cannot be opened: it gets no tokens", extra={"leaf": index})
+        return tokens

@@ -4,9 +4,9 @@
 import asyncio
 import logging
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -18,8 +18,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.adapters.audit_grpc.callers import TOKEN_MAX_CHARS, peer_address
 from iap_authz.adapters.audit_grpc.refusal import DETAILS_KEY, TEXT_MAX_BYTES, render_refusal
-from iap_authz.adapters.audit_grpc.server import PACKAGE, SERVICES, AuditServer
+from iap_authz.adapters.audit_grpc.server import PACKAGE, SERVICES, AuditServer, Bounds
 from iap_authz.errors import (
     ANSWERS,
     BadProof,
@@ -41,7 +42,11 @@ from iap_authz.errors import (
     Rollback,
     UnknownWriter,
 )
-from tests.fakes.log_service import FakeLogService, FakeService, FakeTrailService
+from iap_authz.model.roles import Role
+from iap_authz.ports import Caller
+from tests.fakes.log_service import FakeLogService, FakePrivacyService, FakeService, FakeTrailService
+
+Metadata = Sequence[tuple[str, str | bytes]]
 
 WRITER = bytes(range(32))
 ENTRIES: list[Message] = [log_pb2.Entry(index=index, record=b"record %d" % index) for index in range(5)]
@@ -175,6 +180,66 @@ CASES = [
         answers=[log_pb2.ListWritersResponse(writers=[log_pb2.WriterState(writer=WRITER)])],
     ),
 ]
+PRIVACY_CASES = [
+    Case(
+        service="AuditPrivacy",
+        method="Unseal",
+        port="unseal",
+        request=log_pb2.UnsealRequest(indices=[3, 1], purpose="case 7"),
+        answers=[log_pb2.UnsealResponse(records=[log_pb2.Unsealed(index=3, opening=WRITER * 2)], log_read=9)],
+    ),
+    Case(
+        service="AuditPrivacy",
+        method="EraseSubject",
+        port="erase_subject",
+        request=log_pb2.EraseSubjectRequest(subject="alice", authority="ticket 7", dry_run=True),
+        answers=[log_pb2.ErasureState(erasure=WRITER[:16], stage=log_pb2.ErasureState.COUNTING)],
+    ),
+    Case(
+        service="AuditPrivacy",
+        method="GetErasure",
+        port="get_erasure",
+        request=log_pb2.GetErasureRequest(erasure=WRITER[:16]),
+        answers=[log_pb2.ErasureState(erasure=WRITER[:16], stage=log_pb2.ErasureState.COMPLETE)],
+    ),
+    Case(
+        service="AuditPrivacy",
+        method="ListErasures",
+        port="list_erasures",
+        request=log_pb2.ListErasuresRequest(),
+        answers=[log_pb2.ListErasuresResponse(erasures=[log_pb2.ErasureState(erasure=WRITER[:16])])],
+    ),
+    Case(
+        service="AuditPrivacy",
+        method="PlaceLegalHold",
+        port="place_hold",
+        request=log_pb2.PlaceLegalHoldRequest(authority="court", matter="4 O 1/26"),
+        answers=[log_pb2.PlaceLegalHoldResponse(hold=WRITER[:16], index=4)],
+    ),
+    Case(
+        service="AuditPrivacy",
+        method="ReleaseLegalHold",
+        port="release_hold",
+        request=log_pb2.ReleaseLegalHoldRequest(hold=WRITER[:16], authority="court"),
+        answers=[log_pb2.ReleaseLegalHoldResponse(needs_approval=True)],
+    ),
+    Case(
+        service="AuditPrivacy",
+        method="ListLegalHolds",
+        port="list_holds",
+        request=log_pb2.ListLegalHoldsRequest(),
+        answers=[log_pb2.ListLegalHoldsResponse(holds=[log_pb2.HoldState(hold=WRITER[:16])])],
+    ),
+    Case(
+        service="AuditAdmin",
+        method="RetireWriter",
+        port="retire_writer",
+        request=log_pb2.RetireWriterRequest(writer=WRITER, cause="gone"),
+        answers=[log_pb2.RetireWriterResponse(index=12)],
+    ),
+]
+"""Those that are told who calls."""
+CASES += PRIVACY_CASES
 BY_METHOD = {case.method: case for case in CASES}
 EVERY = pytest.mark.parametrize("case", CASES, ids=[case.method for case in CASES])
 STREAMS = pytest.mark.parametrize(
@@ -188,12 +253,15 @@ class World:
 
     log: FakeLogService = field(default_factory=FakeLogService)
     trail: FakeTrailService = field(default_factory=FakeTrailService)
+    privacy: FakePrivacyService = field(default_factory=FakePrivacyService)
     server: AuditServer
     channel: grpc.aio.Channel
 
     def behind(self, case: Case) -> FakeService:
         """The fake that answers `case`, told to."""
-        fake = self.trail if case.service == "AuditRecords" else self.log
+        fake: FakeService = self.trail if case.service == "AuditRecords" else self.log
+        if case in PRIVACY_CASES:
+            fake = self.privacy
         fake.answers[case.port] = case.answers
         return fake
 
@@ -211,10 +279,11 @@ class World:
         *,
         seconds: float | None = None,
         compression: grpc.Compression | None = None,
+        metadata: Metadata = (),
     ) -> "grpc.aio.UnaryUnaryCall[bytes, bytes]":
         """A call with one answer, on its way."""
         unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(case.path)
-        return unary(raw, timeout=seconds, compression=compression)
+        return unary(raw, timeout=seconds, compression=compression, metadata=metadata)
 
     def follow(
         self, case: Case, raw: bytes = b"", *, seconds: float | None = None
@@ -233,23 +302,36 @@ class World:
 Test = Callable[[World], Awaitable[None]]
 
 
+TOKENS = {
+    "ivy's": Caller(name="ivy", roles=frozenset({Role.INVESTIGATOR}), address=""),
+    "T" * TOKEN_MAX_CHARS: Caller(name="long", roles=frozenset({Role.ADMIN}), address=""),
+}
+
+
 @asynccontextmanager
-async def world(address: str, **bounds: float) -> AsyncIterator[World]:
-    log, trail = FakeLogService(), FakeTrailService()
-    server = AuditServer(log, trail, address=address, **bounds)  # type: ignore[arg-type]
+async def world(address: str, *, with_privacy: bool = True, **bounds: float) -> AsyncIterator[World]:
+    log, trail, privacy = FakeLogService(), FakeTrailService(), FakePrivacyService()
+    server = AuditServer(
+        log,
+        trail,
+        address=address,
+        privacy=privacy if with_privacy else None,
+        identify=TOKENS.get,
+        bounds=Bounds(**bounds),  # type: ignore[arg-type]
+    )
     port = await server.start()
     target = address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
     options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
     try:
         async with grpc.aio.insecure_channel(target, options=options) as channel:
-            yield World(log=log, trail=trail, server=server, channel=channel)
+            yield World(log=log, trail=trail, privacy=privacy, server=server, channel=channel)
     finally:
         await server.stop(0)
 
 
-def served(folder: Path, test: Test, **bounds: float) -> None:
+def served(folder: Path, test: Test, *, with_privacy: bool = True, **bounds: float) -> None:
     async def run() -> None:
-        async with world(f"unix:{folder / 's'}", **bounds) as made:
+        async with world(f"unix:{folder / 's'}", with_privacy=with_privacy, **bounds) as made:
             await test(made)
 
     asyncio.run(run())
@@ -299,8 +381,8 @@ def test_calls_are_those_of_the_protocol() -> None:
 
 def test_what_this_version_has_not_is_unimplemented(tmp_path: Path) -> None:
     missing = sorted(set(declared()) - {(case.service, case.method) for case in CASES})
-    assert {service for service, _ in missing} == {"AuditPrivacy", "AuditAdmin"}
-    assert len(missing) == 10
+    assert {service for service, _ in missing} == {"AuditAdmin"}
+    assert len(missing) == 5
 
     async def test(made: World) -> None:
         for service, method in [*missing, ("AuditWriter", "append"), ("AuditWriterX", "Append")]:
@@ -308,6 +390,123 @@ def test_what_this_version_has_not_is_unimplemented(tmp_path: Path) -> None:
             assert (await made.refused(case)).code() is grpc.StatusCode.UNIMPLEMENTED
 
     served(tmp_path, test)
+
+
+def test_without_a_privacy_service_its_calls_are_unimplemented(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        for case in PRIVACY_CASES:
+            assert (await made.refused(case)).code() is grpc.StatusCode.UNIMPLEMENTED
+        assert made.privacy.asked == []
+        stub = health_pb2_grpc.HealthStub(made.channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service=f"{PACKAGE}.AuditPrivacy"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert len(await made.call(made_case(made, "ListWriters"))) == 1
+
+    def made_case(made: World, method: str) -> Case:
+        made.behind(BY_METHOD[method])
+        return BY_METHOD[method]
+
+    served(tmp_path, test, with_privacy=False)
+
+
+# ---- callers
+
+IVY = TOKENS["ivy's"]
+PRIVACY = pytest.mark.parametrize("case", PRIVACY_CASES, ids=[case.method for case in PRIVACY_CASES])
+
+
+@PRIVACY
+def test_a_method_is_told_whose_token_came_and_from_where(tmp_path: Path, case: Case) -> None:
+    async def test(made: World) -> None:
+        made.behind(case)
+        await made.ask(case, case.request.SerializeToString(), metadata=[("authorization", "Bearer ivy's")])
+        await made.ask(case, case.request.SerializeToString())
+        assert made.privacy.callers == [replace(IVY, address="unix"), None]
+        assert made.privacy.asked == [(case.port, case.request)] * 2
+
+    served(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [
+        ([], None),
+        ([("authorization", "Bearer ivy's")], "ivy"),
+        ([("authorization", "bearer ivy's")], "ivy"),
+        ([("authorization", "BEARER ivy's"), ("other", "Bearer x")], "ivy"),
+        ([("authorization", "Bearer " + "T" * TOKEN_MAX_CHARS)], "long"),
+        ([("authorization", "Bearer " + "T" * TOKEN_MAX_CHARS + "T")], None),
+        ([("authorization", "Bearer ivy'")], None),
+        ([("authorization", "Bearer")], None),
+        ([("authorization", "Bearer ")], None),
+        ([("authorization", "Bearer  ivy's")], None),
+        ([("authorization", "Bearer ivy's x")], None),
+        ([("authorization", "Basic ivy's")], None),
+        ([("authorization", "ivy's")], None),
+        ([("authorization", "")], None),
+        ([("authorization", "Bearer ivy's"), ("authorization", "Bearer ivy's")], None),
+        ([("authorization-bin", b"Bearer ivy's")], None),
+        ([("x-authorization", "Bearer ivy's")], None),
+    ],
+)
+def test_nobody_is_who_does_not_show_one_token(tmp_path: Path, metadata: Metadata, name: str | None) -> None:
+    async def test(made: World) -> None:
+        case = BY_METHOD["Unseal"]
+        made.behind(case)
+        await made.ask(case, metadata=metadata)
+        assert [None if one is None else one.name for one in made.privacy.callers] == [name]
+
+    served(tmp_path, test)
+
+
+def test_a_refusal_and_a_defect_say_no_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def test(made: World) -> None:
+        case = BY_METHOD["Unseal"]
+        for error in (Refused("got no access token that this log knows"), ValueError("a defect")):
+            made.behind(case).error = error
+            for token in ("ivy's", "SECRET-token"):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await made.ask(case, metadata=[("authorization", f"Bearer {token}")])
+                assert token not in repr(caught.value)
+                assert token not in repr(caught.value.trailing_metadata())
+
+    served(tmp_path, test)
+    assert "ivy's" not in caplog.text
+    assert "SECRET-token" not in caplog.text
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_address_of_a_caller_has_no_port(address: str) -> None:
+    async def run() -> None:
+        host = f"[{address}]" if ":" in address else address
+        async with world(f"{host}:0") as made:
+            case = BY_METHOD["Unseal"]
+            made.behind(case)
+            await made.ask(case, metadata=[("authorization", "Bearer ivy's")])
+            assert made.privacy.callers == [replace(IVY, address=address)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:50000", "192.0.2.1"),
+        ("ipv6:[2001:db8::1]:50000", "2001:db8::1"),
+        ("ipv6:%5B2001:db8::1%5D:50000", "2001:db8::1"),
+        ("ipv6:[fe80::1%25eth0]:50000", "fe80::1%eth0"),
+        ("unix:", "unix"),
+        ("unix:/run/iap/log.sock", "unix"),
+        ("vsock:3:1234", ""),
+        ("ipv4:", ""),
+        ("", ""),
+    ],
+)
+def test_each_kind_of_peer_has_an_address_or_none(peer: str, address: str) -> None:
+    assert peer_address(peer) == address
 
 
 def test_row_187_no_reflection_and_no_channelz(tmp_path: Path) -> None:

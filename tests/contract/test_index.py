@@ -27,7 +27,16 @@ from iap_authz.records.record import parse_record, render_time
 from iap_authz.tlog.hashing import LeafIndex, leaf_hash
 from iap_authz.trail.match import BODIES, PERSONAL_FIELDS, UNKNOWN_BODY, matches, parse_or_none
 from tests.fakes.clock import START
-from tests.fakes.trail import DIGESTS, NO_RECORD, WRITERS, MemoryIndex, decision_leaf, heartbeat_leaf, mixed_leaves
+from tests.fakes.trail import (
+    DIGESTS,
+    NO_RECORD,
+    WRITERS,
+    MemoryIndex,
+    add_plain,
+    decision_leaf,
+    heartbeat_leaf,
+    mixed_leaves,
+)
 
 Query = log_pb2.SearchRecordsRequest
 MIXED = mixed_leaves(300)
@@ -51,14 +60,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     engine = open_trail(tmp_path_factory.mktemp("filled") / "trail")
     index, first = SqlIndex(engine), 0
     for count in (1, 99, 200):
-        index.add(LeafIndex(first), MIXED[first : first + count])
+        add_plain(index, LeafIndex(first), MIXED[first : first + count])
         first += count
     yield index
     engine.dispose()
 
 
 def search(index: Index, query: Query, *, after: int | None = None, limit: int = 1_000) -> list[int]:
-    return [*index.search(query, after=None if after is None else LeafIndex(after), limit=limit)]
+    return [*index.search(query, tokens=(), after=None if after is None else LeafIndex(after), limit=limit)]
 
 
 def test_a_new_index_is_empty(index: Index) -> None:
@@ -70,8 +79,8 @@ def test_a_new_index_is_empty(index: Index) -> None:
 
 def test_leaves_are_found_by_hash_and_by_position(index: Index) -> None:
     leaves = [decision_leaf(0), heartbeat_leaf(1), decision_leaf(0, writer=WRITERS[1]), NO_RECORD]
-    index.add(LeafIndex(0), leaves[:1])
-    index.add(LeafIndex(1), leaves[1:])
+    add_plain(index, LeafIndex(0), leaves[:1])
+    add_plain(index, LeafIndex(1), leaves[1:])
     assert index.size() == 4
     assert [index.find(leaf_hash(leaf)) for leaf in leaves] == [0, 1, 2, 3]
     assert [index.find_position(WRITERS[0], sequence) for sequence in (0, 1, 2)] == [0, 1, None]
@@ -80,7 +89,7 @@ def test_leaves_are_found_by_hash_and_by_position(index: Index) -> None:
 
 
 def test_the_first_of_equal_leaves_is_found(index: Index) -> None:
-    index.add(LeafIndex(0), [heartbeat_leaf(5), decision_leaf(1), decision_leaf(1), heartbeat_leaf(5)])
+    add_plain(index, LeafIndex(0), [heartbeat_leaf(5), decision_leaf(1), decision_leaf(1), heartbeat_leaf(5)])
     assert index.find(leaf_hash(decision_leaf(1))) == 1
     assert index.find_position(WRITERS[0], 1) == 1
     assert index.find_position(WRITERS[0], 5) == 0
@@ -88,32 +97,32 @@ def test_the_first_of_equal_leaves_is_found(index: Index) -> None:
 
 def test_hashes_that_share_their_first_bytes_are_told_apart(index: Index) -> None:
     leaf = decision_leaf(1)
-    index.add(LeafIndex(0), [leaf])
+    add_plain(index, LeafIndex(0), [leaf])
     assert index.find(leaf_hash(leaf)[: rows.AUDIT_KEY_BYTES] + bytes(24)) is None
 
 
 @pytest.mark.parametrize("first", [0, 1, 3])
 def test_leaves_are_added_where_the_index_ends(index: Index, first: int) -> None:
-    index.add(LeafIndex(0), [decision_leaf(0), decision_leaf(1)])
+    add_plain(index, LeafIndex(0), [decision_leaf(0), decision_leaf(1)])
     with pytest.raises(ValueError, match=f"got leaves from {first} on, want those from 2 on"):
-        index.add(LeafIndex(first), [decision_leaf(2)])
+        add_plain(index, LeafIndex(first), [decision_leaf(2)])
     assert index.size() == 2
     assert index.find(leaf_hash(decision_leaf(2))) is None
 
 
 def test_adding_nothing_changes_nothing(index: Index) -> None:
-    index.add(LeafIndex(0), [])
+    add_plain(index, LeafIndex(0), [])
     assert index.size() == 0
 
 
 @pytest.mark.parametrize("sequence", [-1, 1 << 63, (1 << 64) - 1])
 def test_282_a_sequence_that_no_record_has_is_not_found(index: Index, sequence: int) -> None:
-    index.add(LeafIndex(0), [decision_leaf(0)])
+    add_plain(index, LeafIndex(0), [decision_leaf(0)])
     assert index.find_position(WRITERS[0], sequence) is None
 
 
 def test_pages_follow_each_other_in_both_orders(index: Index) -> None:
-    index.add(LeafIndex(0), [decision_leaf(n, country="DE" if n % 2 else "FR") for n in range(10)])
+    add_plain(index, LeafIndex(0), [decision_leaf(n, country="DE" if n % 2 else "FR") for n in range(10)])
     forward, backward = Query(country="DE"), Query(country="DE", newest_first=True)
     assert search(index, forward, limit=2) == [1, 3]
     assert search(index, forward, after=3, limit=2) == [5, 7]
@@ -124,11 +133,16 @@ def test_pages_follow_each_other_in_both_orders(index: Index) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PERSONAL_FIELDS))
-def test_s4_a_search_by_what_is_personal_is_refused(index: Index, name: str) -> None:
-    index.add(LeafIndex(0), [decision_leaf(0, subject="alice@example.com")])
+def test_s9_what_is_personal_is_found_by_tokens_only(index: Index, name: str) -> None:
+    leaves = [decision_leaf(at, subject="alice@example.com") for at in range(3)]
+    index.add(LeafIndex(0), leaves, [{7, -9}, (), {7}])
     query = Query(**{name: 64_500 if name == "asn" else "alice@example.com"})
+    for tokens, want in (([{7}], [0, 2]), ([{7, 8}, {-9}], [0]), ([{8}], [])):
+        assert index.search(query, tokens=tokens, after=None, limit=9) == want
     with pytest.raises(Malformed, match=name):
-        search(index, query)
+        index.search(query, tokens=[], after=None, limit=9)
+    index.forget([LeafIndex(0)])
+    assert index.search(query, tokens=[{7}], after=None, limit=9) == [2]
 
 
 # ---- searches: SQL says what the predicate says
@@ -168,7 +182,7 @@ def queries(draw: st.DrawFn) -> Query:
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=queries(), after=st.none() | st.integers(0, 320), limit=st.integers(1, 400))
 def test_sql_finds_what_the_predicate_accepts(filled: Index, query: Query, after: int | None, limit: int) -> None:
-    found = [at for at, leaf in enumerate(MIXED) if matches(query, parse_or_none(leaf))]
+    found = [at for at, leaf in enumerate(MIXED) if matches(query, parse_or_none(leaf), None)]
     if query.newest_first:
         wanted = [at for at in reversed(found) if after is None or at < after]
     else:
@@ -178,14 +192,14 @@ def test_sql_finds_what_the_predicate_accepts(filled: Index, query: Query, after
 
 def test_every_body_is_told_apart_and_named_alike() -> None:
     assert rows.UNKNOWN_BODY == UNKNOWN_BODY
-    assert {matches(Query(bodies=[body]), None) for body in BODIES - {UNKNOWN_BODY}} == {False}
+    assert {matches(Query(bodies=[body]), None, None) for body in BODIES - {UNKNOWN_BODY}} == {False}
 
 
 def test_times_are_found_across_spans(engine: Engine) -> None:
     index = SqlIndex(engine)
     leaves = [heartbeat_leaf(n, time=START + timedelta(seconds=n)) for n in range(SPAN_LEAVES * 2 + 50)]
     for first in range(0, len(leaves), 3_000):
-        index.add(LeafIndex(first), leaves[first : first + 3_000])
+        add_plain(index, LeafIndex(first), leaves[first : first + 3_000])
     for begin, end in [(0, 3), (4_094, 4_099), (8_190, 8_195), (8_240, 9_000), (9_000, 9_001)]:
         query = Query(to=render_time(START + timedelta(seconds=end)))
         getattr(query, "from").CopyFrom(render_time(START + timedelta(seconds=begin)))
@@ -197,7 +211,7 @@ def test_times_are_found_across_spans(engine: Engine) -> None:
 
 def test_s4_nothing_personal_is_in_the_file(tmp_path: Path) -> None:
     engine = open_trail(tmp_path / "trail")
-    SqlIndex(engine).add(LeafIndex(0), [decision_leaf(n, subject="alice@example.com") for n in range(50)])
+    add_plain(SqlIndex(engine), LeafIndex(0), [decision_leaf(n, subject="alice@example.com") for n in range(50)])
     engine.dispose()
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"engineers" in content
@@ -209,23 +223,23 @@ def test_an_index_goes_on_after_it_was_opened_again(tmp_path: Path) -> None:
         engine = open_trail(tmp_path / "trail")
         index = SqlIndex(engine)
         assert index.size() == first
-        index.add(LeafIndex(first), MIXED[first : first + count])
+        add_plain(index, LeafIndex(first), MIXED[first : first + count])
         engine.dispose()
     engine = open_trail(tmp_path / "trail")
     found = search(SqlIndex(engine), Query(rule="engineers"))
     engine.dispose()
-    assert found == [at for at, leaf in enumerate(MIXED) if matches(Query(rule="engineers"), parse_or_none(leaf))]
+    assert found == [at for at, leaf in enumerate(MIXED) if matches(Query(rule="engineers"), parse_or_none(leaf), None)]
 
 
 def test_a_cleared_index_is_built_anew(engine: Engine) -> None:
     index = SqlIndex(engine)
-    index.add(LeafIndex(0), MIXED)
+    add_plain(index, LeafIndex(0), MIXED)
     index.clear()
     assert index.size() == 0
     assert search(index, Query()) == []
-    index.add(LeafIndex(0), MIXED[100:200])
+    add_plain(index, LeafIndex(0), MIXED[100:200])
     assert search(index, Query(bodies=["decision"])) == [
-        at for at, leaf in enumerate(MIXED[100:200]) if matches(Query(bodies=["decision"]), parse_or_none(leaf))
+        at for at, leaf in enumerate(MIXED[100:200]) if matches(Query(bodies=["decision"]), parse_or_none(leaf), None)
     ]
 
 
@@ -235,11 +249,11 @@ def test_an_addition_that_failed_leaves_nothing_behind(engine: Engine, tmp_path:
     with closing(sqlite3.connect(tmp_path / "trail")) as other, other:
         other.execute("CREATE TRIGGER stop BEFORE INSERT ON spans BEGIN SELECT RAISE(ABORT, 'no room'); END")
     with pytest.raises(Exception, match="no room"):
-        index.add(LeafIndex(0), [decision_leaf(0, rule="first")])
+        add_plain(index, LeafIndex(0), [decision_leaf(0, rule="first")])
     with closing(sqlite3.connect(tmp_path / "trail")) as other, other:
         other.execute("DROP TRIGGER stop")
     assert index.size() == 0
-    index.add(LeafIndex(0), [decision_leaf(0, rule="other"), decision_leaf(1, rule="first")])
+    add_plain(index, LeafIndex(0), [decision_leaf(0, rule="other"), decision_leaf(1, rule="first")])
     assert search(index, Query(rule="first")) == [1]
 
 
@@ -273,7 +287,7 @@ def test_a_field_without_a_column_is_never_passed_over(engine: Engine) -> None:
 )
 def test_pages_come_in_order_without_a_sort(engine: Engine, query: Query, plan: str, tmp_path: Path) -> None:
     index = SqlIndex(engine)
-    index.add(LeafIndex(0), MIXED)
+    add_plain(index, LeafIndex(0), MIXED)
     statements = list[str]()
     with engine.connect() as connection:
         raw: Any = connection.connection.dbapi_connection
@@ -295,6 +309,8 @@ def test_the_cache_of_terms_is_bounded() -> None:
 
 def test_a_long_term_is_found_too(engine: Engine) -> None:
     index = SqlIndex(engine)
-    index.add(LeafIndex(0), [decision_leaf(0, rule="r" * 1_000), decision_leaf(1), decision_leaf(2, rule="r" * 1_000)])
+    add_plain(
+        index, LeafIndex(0), [decision_leaf(0, rule="r" * 1_000), decision_leaf(1), decision_leaf(2, rule="r" * 1_000)]
+    )
     assert search(index, Query(rule="r" * 1_000)) == [0, 2]
     assert parse_record(decision_leaf(0, rule="r" * 1_000)).decision.rule == "r" * 1_000

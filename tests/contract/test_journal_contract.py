@@ -16,7 +16,16 @@ from iap_authz.ports import Appended, Journal
 from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.record import RecordTooLarge
 from iap_authz.records.room import MIB, JournalBounds, Room
-from tests.fakes.journal import ORIGIN, FixedSigner, MemoryJournal, counted, ids_of, start_record
+from tests.fakes.journal import (
+    ORIGIN,
+    FixedSigner,
+    MemoryJournal,
+    counted,
+    fixed_seal,
+    ids_of,
+    sealed_leaf,
+    start_record,
+)
 
 SMALL = JournalBounds(bound_bytes=8 * MIB, reserve_bytes=MIB // 4, segment_bytes=MIB)
 
@@ -183,3 +192,34 @@ def test_groups_follow_one_another(made: Made) -> None:
 
     run(made, work)
     assert len(made.held()) == 21
+
+
+def append_sealed(journal: Journal, sequence: int) -> Appended:
+    return journal.append_nowait(sealed_leaf, room=Room.ALLOW, beside=fixed_seal(sequence).beside)
+
+
+def test_s2_a_sealed_record_takes_its_companion_along(made: Made) -> None:
+    given: list[Appended] = []
+
+    async def work(journal: Journal) -> None:
+        given.extend([start(journal), append_sealed(journal, 1), append(journal), append_sealed(journal, 3)])
+        await asyncio.gather(*(asyncio.shield(one.durable) for one in given))
+
+    run(made, work)
+    assert made.held() == [one.audit_id for one in given]
+
+
+def test_s5_a_segment_begins_where_it_was_asked_for(made: Made) -> None:
+    given: list[Appended] = []
+
+    async def work(journal: Journal) -> None:
+        given.extend([start(journal), append_sealed(journal, 1)])
+        assert journal.begin_segment() == 2
+        assert journal.begin_segment() == 2
+        given.extend([append_sealed(journal, 2), append(journal)])
+        await asyncio.gather(*(asyncio.shield(one.durable) for one in given))
+        assert journal.begin_segment() == 4
+
+    run(made, work)
+    assert [one.sequence for one in given] == [0, 1, 2, 3]
+    assert made.held() == [one.audit_id for one in given]

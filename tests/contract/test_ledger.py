@@ -266,7 +266,7 @@ def test_ledger_and_index_are_written_from_two_threads(engine: Engine) -> None:
         ledger.add(rounds(number + 1, notes=((TreeSize(number), NOTE),), writers=(writer_row(size=number),)))
 
     def add_leaf(number: int) -> None:
-        index.add(LeafIndex(number), [decision_leaf(number)])
+        index.add(LeafIndex(number), [decision_leaf(number)], [()])
 
     threads = [threading.Thread(target=write, args=(one,)) for one in (add_round, add_leaf)]
     for thread in threads:

@@ -44,7 +44,7 @@ def configure(folder: Path, log: LogProcess) -> Path:
     (folder / "policy.yaml").write_text(POLICY)
     (folder / "token").write_text(TOKEN)
     (folder / "sidecar.yaml").write_text(
-        "kind: Sidecar\nlisten: unix:authz.sock\njournal: {directory: journal}\npolicies: [policy.yaml]\n"
+        "kind: Sidecar\nlisten: unix:authz.sock\njournal: {directory: journal}\npolicies: [policy.yaml]\nseal: none\n"
         f"log_origin: {ORIGIN}\ndeadline: 10s\n"
         f"log: {{address: '{log.address}', verifier_key: {log.key.render()}, enrolment_token_file: token}}\n"
     )

@@ -6,20 +6,24 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import cast
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.log.own_records import OwnRecords
 from iap_authz.log.recover import recover_log
 from iap_authz.log.restart import restart_writers
+from iap_authz.log.sealing import Sealing
 from iap_authz.log.sequencer import Sequencer
 from iap_authz.log.service import AuditLog
 from iap_authz.log.writers import Writers
-from iap_authz.ports import HeadStore, Index, Ledger, TileStore
+from iap_authz.ports import Companions, HeadStore, Index, Ledger, SealEpochs, TileStore, Vault
 from iap_authz.records.log_fold import Fold
+from iap_authz.records.seal import SALT_BYTES
 from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from iap_authz.tlog.hashing import EMPTY_ROOT, LeafIndex, NodeHash, TreeSize, leaf_hash, leaf_hashes
 from iap_authz.tlog.note import NoteSigner, VerifierKey
@@ -29,7 +33,7 @@ from iap_authz.tlog.tree import Subtree, subtree_root
 from tests.fakes.clock import START
 from tests.fakes.journal import ORIGIN, FixedSigner
 from tests.fakes.made_log import MadeWriter
-from tests.fakes.stores import MemoryHeadStore, MemoryLedger, MemoryTileStore
+from tests.fakes.stores import MemoryHeadStore, MemoryLedger, MemorySealEpochs, MemoryTileStore
 
 TOKEN = "let me in"
 ENROLLED: Mapping[str, str] = {sha256(TOKEN.encode()).hexdigest(): "tests"}
@@ -62,9 +66,13 @@ class MemoryIndex:
     def size(self) -> TreeSize:
         return TreeSize(len(self.hashes))
 
-    def add(self, first: LeafIndex, leaves: Sequence[bytes]) -> None:
+    def add(self, first: LeafIndex, leaves: Sequence[bytes], tokens: Sequence[Collection[int]]) -> None:
         assert first == len(self.hashes)
+        assert len(tokens) == len(leaves)
         self.hashes += leaf_hashes(leaves)
+
+    def forget(self, indices: Sequence[LeafIndex]) -> None:
+        raise NotImplementedError
 
     def find(self, audit_id: bytes) -> LeafIndex | None:
         return LeafIndex(self.hashes.index(audit_id)) if audit_id in self.hashes else None
@@ -72,19 +80,36 @@ class MemoryIndex:
     def find_position(self, writer: bytes, sequence: int) -> LeafIndex | None:
         raise NotImplementedError
 
-    def search(self, query: log_pb2.SearchRecordsRequest, *, after: LeafIndex | None, limit: int) -> list[LeafIndex]:
+    def search(
+        self,
+        query: log_pb2.SearchRecordsRequest,
+        *,
+        tokens: Sequence[Collection[int]],
+        after: LeafIndex | None,
+        limit: int,
+    ) -> list[LeafIndex]:
         raise NotImplementedError
 
 
 @dataclass
 class Stores:
-    """What outlives a process."""
+    """What outlives a process. `companions` are the ledger's, unless others are given; a log without `vault` has none.
+
+    With another ledger than one in memory, its companions are given too.
+    """
 
     tiles: TileStore = field(default_factory=MemoryTileStore)
     heads: HeadStore = field(default_factory=MemoryHeadStore)
     ledger: Ledger = field(default_factory=MemoryLedger)
     index: Index = field(default_factory=MemoryIndex)
     clock: TickingClock = field(default_factory=TickingClock)
+    epochs: SealEpochs = field(default_factory=MemorySealEpochs)
+    vault: Vault | None = None
+    companions: Companions | None = None
+
+    def kept(self) -> Companions:
+        """What stands beside leaves."""
+        return self.companions if self.companions is not None else cast("MemoryLedger", self.ledger).companions
 
 
 @dataclass
@@ -94,6 +119,8 @@ class LogCore:
     stores: Stores
     sequencer: Sequencer
     log: AuditLog
+    sealing: Sealing
+    own: OwnRecords
 
     @property
     def key(self) -> VerifierKey:
@@ -138,16 +165,20 @@ def start_core(
         publish_seconds=0.005,
     )
     states = restart_writers(recovered, stores.ledger, sequencer.reader, signers=signers)
+    sealing = Sealing(stores.vault, stores.epochs, signers=signers, in_thread=sequencer.in_thread)
     log = AuditLog(
         sequencer,
         Writers(signers[0].name, states),
         ledger=stores.ledger,
         index=stores.index,
+        companions=stores.kept(),
+        sealing=sealing,
         verifiers=[signer.verifier() for signer in signers],
         enrolled=lambda: ENROLLED,
         retired=retired,
     )
-    return LogCore(stores=stores, sequencer=sequencer, log=log)
+    own = OwnRecords(sequencer, sealing, origin=signers[0].name)
+    return LogCore(stores=stores, sequencer=sequencer, log=log, sealing=sealing, own=own)
 
 
 @asynccontextmanager
@@ -169,20 +200,29 @@ async def open_core(
 
 
 class Shipper:
-    """A writer that makes records and sends them. It believes nothing that `check` does not prove."""
+    """A writer that makes records and sends them. It believes nothing that `check` does not prove.
 
-    def __init__(self, seed: str = "writer", *, origin: str = ORIGIN) -> None:
-        self.made = MadeWriter(seed, origin=origin)
+    What stands beside the records of one that seals (`tests.fakes.sealed.SealingWriter`) is sent with them.
+    """
+
+    def __init__(self, seed: str = "writer", *, origin: str = ORIGIN, made: MadeWriter | None = None) -> None:
+        self.made = MadeWriter(seed, origin=origin) if made is None else made
+        self.besides: Mapping[int, bytes] = getattr(self.made, "besides", {})
         self.notes: dict[int, bytes] = {}
         self.add(1)
 
     def add(self, count: int) -> tuple[int, int]:
         """Make `count` records and a note after the last; the batch they are."""
         begin = len(self.made.leaves)
-        leaves = [self.made.add() for _ in range(count)]
-        self.made.log, note = self.made.log.commit([leaf_hash(leaf) for leaf in leaves])
-        self.notes[begin + count] = note
-        return begin, begin + count
+        for _ in range(count):
+            self.made.add()
+        return self.commit(begin)
+
+    def commit(self, begin: int) -> tuple[int, int]:
+        """A note after the records that were made from `begin` on; the batch they are."""
+        end = len(self.made.leaves)
+        self.made.log, self.notes[end] = self.made.log.commit(leaf_hashes(self.made.leaves[begin:end]))
+        return begin, end
 
     def registration(self, *, token: str = TOKEN) -> log_pb2.RegisterRequest:
         size = min(self.notes)
@@ -203,6 +243,10 @@ class Shipper:
             last_log_checkpoint=last,
         )
         setattr(request, "from", begin)
+        for sequence in range(begin, end):
+            beside = self.besides.get(sequence)
+            if beside is not None:
+                request.companions.add(sequence=sequence, salt=beside[:SALT_BYTES], companion=beside[SALT_BYTES:])
         return request
 
     def check(self, receipt: log_pb2.Receipt, begin: int, end: int, *, key: VerifierKey) -> None:

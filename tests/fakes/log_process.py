@@ -32,7 +32,7 @@ class LogProcess:
         (folder / "enrolment.yaml").write_text(f"tokens:\n- {{name: tests, sha256: {digest}}}\n")
         (folder / "log.yaml").write_text(
             f"kind: Log\norigin: {ORIGIN}\nkey_file: log.key\ndirectory: store\nlisten: unix:log.sock\n"
-            f"listen_http: unix:http.sock\nenrolment_file: enrolment.yaml\npublish_interval: {publish}\n"
+            f"listen_http: unix:http.sock\nenrolment_file: enrolment.yaml\nvault: none\npublish_interval: {publish}\n"
         )
 
     @property

@@ -11,6 +11,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.ports import Caller
 
 Kind = TypeVar("Kind", bound=Message)
 
@@ -148,6 +149,77 @@ class FakeLogService(FakeService):
         return await self._one(
             "list_writers", request, asks=log_pb2.ListWritersRequest, gives=log_pb2.ListWritersResponse
         )
+
+    async def retire_writer(self, request: log_pb2.RetireWriterRequest) -> log_pb2.RetireWriterResponse:
+        return await self._one(
+            "retire_writer", request, asks=log_pb2.RetireWriterRequest, gives=log_pb2.RetireWriterResponse
+        )
+
+
+class FakePrivacyService(FakeService):
+    """A `ports.PrivacyService` that lets everybody in; `callers` are who came, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.callers: list[Caller | None] = []
+
+    async def unseal(self, request: log_pb2.UnsealRequest, caller: Caller | None) -> log_pb2.UnsealResponse:
+        return await self._one_as("unseal", request, caller, asks=log_pb2.UnsealRequest, gives=log_pb2.UnsealResponse)
+
+    async def erase_subject(self, request: log_pb2.EraseSubjectRequest, caller: Caller | None) -> log_pb2.ErasureState:
+        return await self._one_as(
+            "erase_subject", request, caller, asks=log_pb2.EraseSubjectRequest, gives=log_pb2.ErasureState
+        )
+
+    async def get_erasure(self, request: log_pb2.GetErasureRequest, caller: Caller | None) -> log_pb2.ErasureState:
+        return await self._one_as(
+            "get_erasure", request, caller, asks=log_pb2.GetErasureRequest, gives=log_pb2.ErasureState
+        )
+
+    async def list_erasures(
+        self, request: log_pb2.ListErasuresRequest, caller: Caller | None
+    ) -> log_pb2.ListErasuresResponse:
+        return await self._one_as(
+            "list_erasures", request, caller, asks=log_pb2.ListErasuresRequest, gives=log_pb2.ListErasuresResponse
+        )
+
+    async def place_hold(
+        self, request: log_pb2.PlaceLegalHoldRequest, caller: Caller | None
+    ) -> log_pb2.PlaceLegalHoldResponse:
+        return await self._one_as(
+            "place_hold", request, caller, asks=log_pb2.PlaceLegalHoldRequest, gives=log_pb2.PlaceLegalHoldResponse
+        )
+
+    async def release_hold(
+        self, request: log_pb2.ReleaseLegalHoldRequest, caller: Caller | None
+    ) -> log_pb2.ReleaseLegalHoldResponse:
+        return await self._one_as(
+            "release_hold",
+            request,
+            caller,
+            asks=log_pb2.ReleaseLegalHoldRequest,
+            gives=log_pb2.ReleaseLegalHoldResponse,
+        )
+
+    async def list_holds(
+        self, request: log_pb2.ListLegalHoldsRequest, caller: Caller | None
+    ) -> log_pb2.ListLegalHoldsResponse:
+        return await self._one_as(
+            "list_holds", request, caller, asks=log_pb2.ListLegalHoldsRequest, gives=log_pb2.ListLegalHoldsResponse
+        )
+
+    async def retire_writer(
+        self, request: log_pb2.RetireWriterRequest, caller: Caller | None
+    ) -> log_pb2.RetireWriterResponse:
+        return await self._one_as(
+            "retire_writer", request, caller, asks=log_pb2.RetireWriterRequest, gives=log_pb2.RetireWriterResponse
+        )
+
+    async def _one_as(
+        self, method: str, request: Message, caller: Caller | None, *, asks: type[Message], gives: type[Kind]
+    ) -> Kind:
+        self.callers.append(caller)
+        return await self._one(method, request, asks=asks, gives=gives)
 
 
 class FakeTrailService(FakeService):

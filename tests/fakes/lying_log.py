@@ -15,6 +15,8 @@ batch are in `lies`, by name: how to tell each, and how it must be found out.
     log.lose_replies(1)              the next writing calls, after their effect
     log.hold() ... log.release()     calls wait in between
     log.calls, log.asked             who asked what; an event that is set once somebody has
+    log.grow([leaf])                 leaves out of nowhere, signed
+    log.said[3] = Unsealed(..)       what it says of a leaf that is to be unsealed; of others: NOT_SEALED
 """
 
 import asyncio
@@ -94,6 +96,7 @@ class LyingLog:
         self.hashes: list[LeafHash] = []
         self.notes: dict[int, bytes] = {}
         self.writers: dict[WriterId, Writer] = {}
+        self.said: dict[int, log_pb2.Unsealed] = {}
         self.calls: list[tuple[str, Message]] = []
         self.down = False
         self.frozen = False
@@ -114,6 +117,10 @@ class LyingLog:
         self.twist_answer: Twist = keep
         self.change_record: Callable[[bytes], bytes] = bytes
         self.change_leaf: Callable[[bytes], bytes] = bytes
+
+    def grow(self, leaves: list[bytes]) -> None:
+        """Leaves that nobody sent."""
+        self._append(leaves)
 
     def fork(self, *, at: int, leaf: bytes = b"forked") -> None:
         """Another history: leaf `at` is another one, and every note is signed anew."""
@@ -192,6 +199,33 @@ class LyingLog:
         since, key = request.consistent_from, WriterId(request.writer)
         self._leave()
         return log_pb2.GetReceiptsResponse(receipts=[self._receipt(key, batch, since=since) for batch in found])
+
+    async def retire_writer(self, request: log_pb2.RetireWriterRequest) -> log_pb2.RetireWriterResponse:
+        """Once; with the first cause."""
+        await self._enter("retire_writer", request)
+        self._known(request.writer)
+        for index, leaf in enumerate(self.leaves):
+            if parse_record(leaf).writer_retired.writer == request.writer:
+                return self._twisted(log_pb2.RetireWriterResponse(index=index))
+        index = LeafIndex(len(self.leaves))
+        self._append([self._own(record_pb2.WriterRetired(writer=request.writer, cause=request.cause), index)])
+        return self._twisted(log_pb2.RetireWriterResponse(index=index))
+
+    async def unseal(self, request: log_pb2.UnsealRequest) -> log_pb2.UnsealResponse:
+        """Says what it was told to, and records that it was asked; `twist_body` changes that record."""
+        await self._enter("unseal", request)
+        index, asked = LeafIndex(len(self.leaves)), list(request.indices)
+        body = record_pb2.LogRead(
+            method="Unseal", from_index=min(asked), to_index=max(asked) + 1, records=len(asked), role="investigator"
+        )
+        self.twist_body(body)
+        self._append([self.change_leaf(self._own(body, index))])
+        default = log_pb2.Unsealed(outcome=log_pb2.Unsealed.NOT_SEALED)
+        answer = log_pb2.UnsealResponse(log_read=index)
+        for one in asked:
+            answer.records.add().CopyFrom(self.said.get(one, default))
+            answer.records[-1].index = one
+        return self._twisted(answer)
 
     # ---- proofs
 

@@ -27,6 +27,12 @@ class MadeRemote:
         self.down = False
         self.change: Callable[[Message], None] = lambda _: None
         self.page_max = 1_000
+        self.token = ""
+
+    def connect(self, _address: str, *, token: str = "") -> Self:
+        """In the place of a LogChannel: the log whatever the address, and who asks it."""
+        self.token = token
+        return self
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,8 +18,11 @@ from iap_authz.model.ids import Sequence, WriterId
 from iap_authz.ports import Appended, CheckpointStore
 from iap_authz.records.record import parse_record, service_record
 from iap_authz.records.room import MIB, JournalBounds, Room
+from iap_authz.records.seal_settings import SealSettings, VaultKey, sign_settings
 from iap_authz.sidecar.log_alarms import Alarm
+from iap_authz.sidecar.sealing import SettingsInForce, UnsafeNoSeals, load_settings
 from iap_authz.sidecar.shipper import Shipper, ShipperSettings
+from iap_authz.sidecar.subject_keys import SubjectKeys
 from iap_authz.tlog.cosign import Cosigner, CosignerKey, cosign
 from iap_authz.tlog.note import KeyType, add_signatures, parse_note, render_note
 from tests.fakes.clock import START
@@ -47,12 +51,29 @@ class Witness:
 
 
 class PublishingLog(LyingLog):
-    """Publishes what a test says (a note), or with `publishes_all` the newest."""
+    """Publishes what a test says (a note), or with `publishes_all` the newest. `seal_settings` is what it answers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.published: bytes | None = None
         self.publishes_all = False
+        self.seal_settings = b""
+
+    def seal(self, seal_epoch: int, vault: VaultKey) -> bytes:
+        """From now on writers shall seal like this."""
+        settings = SealSettings(origin=self.origin, seal_epoch=seal_epoch, vault=vault)
+        self.seal_settings = sign_settings(settings, [self.signer])
+        return self.seal_settings
+
+    async def register(self, request: log_pb2.RegisterRequest) -> log_pb2.RegisterResponse:
+        answer = await super().register(request)
+        answer.seal_settings = self.seal_settings
+        return answer
+
+    async def append(self, request: log_pb2.AppendRequest) -> log_pb2.AppendResponse:
+        answer = await super().append(request)
+        answer.seal_settings = self.seal_settings
+        return answer
 
     def publish(self, size: int | None = None, *witnesses: Witness) -> None:
         note = self.notes[max(self.notes) if size is None else size]
@@ -85,11 +106,26 @@ class PublishingLog(LyingLog):
         return int(self.writers[writer].tree.end) if writer in self.writers else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SealedTo:
+    """A process that seals: the vault's key of its configuration, and where it keeps what the log says."""
+
+    vault: VaultKey
+    store: CheckpointStore
+
+
 class World:
-    """One process: a journal in `directory` by the key of `seed`, and its shipper."""
+    """One process: a journal in `directory` by the key of `seed`, and its shipper. It seals if it is told how."""
 
     def __init__(
-        self, directory: Path, log: PublishingLog, *, seed: str, checkpoints: CheckpointStore, settings: ShipperSettings
+        self,
+        directory: Path,
+        log: PublishingLog,
+        *,
+        seed: str,
+        checkpoints: CheckpointStore,
+        settings: ShipperSettings,
+        sealed_to: SealedTo | None = None,
     ) -> None:
         self.clock = Timers()
         self.signer = FixedSigner(seed)
@@ -100,12 +136,20 @@ class World:
         )
         self.backlog = FileBacklog(self.journal)
         self.view = LogView(LyingLog().verifier, checkpoints)
+        self.sealing: SettingsInForce | UnsafeNoSeals = UnsafeNoSeals()
+        if sealed_to is not None:
+            start = load_settings(sealed_to.store, self.view.verifier, vault=sealed_to.vault)
+            self.keys = SubjectKeys(start.settings, writer=self.journal.writer, monotonic=self.clock.monotonic)
+            self.sealing = SettingsInForce(
+                self.keys, self.journal, verifier=self.view.verifier, store=sealed_to.store, start=start
+            )
         self.shipper = Shipper(
             self.backlog,
             log,
             self.view,
             journal=self.journal,
             clock=self.clock,
+            sealing=self.sealing,
             settings=settings,
             draw=lambda: 1.0,
             pause=self.clock.pause,
@@ -193,6 +237,7 @@ async def process(
     seed: str = "writer",
     checkpoints: CheckpointStore | None = None,
     settings: ShipperSettings | None = None,
+    sealed_to: SealedTo | None = None,
     runs: bool = True,
 ) -> AsyncIterator[World]:
     """A process from its start to its end, with record 0 durable and the shipper running."""
@@ -202,6 +247,7 @@ async def process(
         seed=seed,
         checkpoints=checkpoints or MemoryCheckpoints(),
         settings=settings or ShipperSettings(enrolment_token=TOKEN),
+        sealed_to=sealed_to,
     )
     try:
         await asyncio.shield(world.start_journal().durable)

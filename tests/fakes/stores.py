@@ -8,17 +8,21 @@ number of them, which share one `Plan`; to start again after its death, use the 
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, Literal, TypeVar, cast
 
 from iap_authz.errors import Corrupt, HeadMoved, Malformed
 from iap_authz.model.ids import WriterId
-from iap_authz.ports import BatchRow, Freeze, Head, RoundRows, WriterRow
+from iap_authz.ports import NO_ERASURE, BatchRow, Freeze, Head, KeptCompanion, RoundRows, SealedKey, WriterRow
+from iap_authz.records.log_leaves import log_id
+from iap_authz.records.seal import SALT_BYTES, SEALED_KEY_BYTES, parse_beside
 from iap_authz.tlog.batch import Write
-from iap_authz.tlog.hashing import HASH_BYTES, TreeSize
+from iap_authz.tlog.hashing import HASH_BYTES, LeafIndex, TreeSize
 from iap_authz.tlog.tiles import parse_bundle_path, parse_tile_path
+from tests.fakes.journal import ORIGIN
 
 T = TypeVar("T")
 
@@ -101,14 +105,98 @@ class MemoryHeadStore:
             self._freeze = self._freeze or freeze
 
 
-class MemoryLedger:
-    """Keeps the contract of the port `Ledger`, and asserts the caller's side. Adding rows again changes nothing."""
+class MemoryCompanions:
+    """Keeps the contract of the port `Companions`. `sent` are all that ever came, by leaf, for a test to look at."""
 
     def __init__(self) -> None:
+        self.standing = TreeSize(0)
+        self.sent: dict[LeafIndex, bytes] = {}
+        self.rows: dict[LeafIndex, KeptCompanion] = {}
+        self.subject_keys: dict[int, SealedKey] = {}
+        self._numbers: dict[tuple[WriterId, bytes], int] = {}
+
+    def add(self, index: LeafIndex, writer: WriterId, beside: bytes) -> None:
+        """A companion that came with the leaf of a writer. One that is there stays."""
+        self.sent.setdefault(index, beside)
+        if index in self.rows:
+            return
+        content, companion = beside[SALT_BYTES:], parse_beside(beside)
+        number = self._numbers.setdefault((writer, content), len(self._numbers) + 1)
+        if number not in self.subject_keys:
+            self.subject_keys[number] = SealedKey(
+                number=number,
+                writer=writer,
+                key_id=companion.key_id,
+                sealed=companion.sealed_subject_key,
+                vault_epoch=companion.vault_epoch,
+                seal_epoch=companion.seal_epoch,
+                erasure=NO_ERASURE,
+            )
+        erasure = self.subject_keys[number].erasure
+        self.rows[index] = KeptCompanion(key=number, salt=beside[:SALT_BYTES], erasure=erasure)
+
+    def erase(self, indices: Collection[LeafIndex], erasure: bytes, *, salt: bytes = bytes(SALT_BYTES)) -> None:
+        """What an erasure does to these rows and to the keys they name."""
+        for index in indices:
+            number = self.rows[index].key
+            if number:
+                self.subject_keys[number] = replace(self.subject_keys[number], key_id=b"", sealed=b"", erasure=erasure)
+            self.rows[index] = KeptCompanion(key=0, salt=salt, erasure=erasure)
+
+    def size(self) -> int:
+        return self.standing
+
+    def find(self, indices: Collection[LeafIndex]) -> Mapping[LeafIndex, KeptCompanion]:
+        return {index: self.rows[index] for index in indices if index in self.rows}
+
+    def keys(self, numbers: Collection[int]) -> Mapping[int, SealedKey]:
+        return {number: self.subject_keys[number] for number in numbers if number in self.subject_keys}
+
+    def count_keys(self) -> Mapping[int, int]:
+        return Counter(key.vault_epoch for key in self._living())
+
+    def keys_to_reseal(self, epoch: int, *, limit: int) -> list[SealedKey]:
+        return [key for key in self._living() if key.vault_epoch != epoch][:limit]
+
+    def reseal(self, sealed: Mapping[int, bytes], *, epoch: int) -> None:
+        assert all(len(one) == SEALED_KEY_BYTES for one in sealed.values()), "a row is overwritten where it stands"
+        for key in self._living():
+            if key.number in sealed:
+                self.subject_keys[key.number] = replace(key, sealed=sealed[key.number], vault_epoch=epoch)
+
+    def _living(self) -> list[SealedKey]:
+        return [key for key in self.subject_keys.values() if key.erasure == NO_ERASURE]
+
+
+class MemorySealEpochs:
+    """Keeps the contract of the port `SealEpochs`. `stored` are all that were in force, in order."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[int, int]] = []
+
+    def load(self) -> tuple[int, int]:
+        return self.stored[-1] if self.stored else (0, 0)
+
+    def store(self, seal_epoch: int, vault_epoch: int) -> None:
+        now = self.load()
+        if seal_epoch < now[0] or vault_epoch < now[1]:
+            raise ValueError(f"got epochs {seal_epoch} and {vault_epoch}, want at least {now[0]} and {now[1]}")
+        self.stored.append((seal_epoch, vault_epoch))
+
+
+class MemoryLedger:
+    """Keeps the contract of the port `Ledger`, and asserts the caller's side. Adding rows again changes nothing.
+
+    What came beside leaves is in `companions`.
+    """
+
+    def __init__(self, origin: str = ORIGIN) -> None:
+        self._origin = origin
         self.size = TreeSize(0)
         self.notes: dict[TreeSize, bytes] = {}
         self.rows: dict[tuple[WriterId, int], BatchRow] = {}
         self.writers: dict[WriterId, WriterRow] = {}
+        self.companions = MemoryCompanions()
 
     def load(self) -> tuple[TreeSize, list[WriterRow]]:
         return self.size, [self.writers[writer] for writer in sorted(self.writers)]
@@ -116,10 +204,21 @@ class MemoryLedger:
     def add(self, rows: RoundRows) -> None:
         assert rows.size >= self.size, "the ledger never goes back"
         assert all(self.notes.get(size, note) == note for size, note in rows.notes), "a size is signed once (A3)"
-        self.size = rows.size
+        places = [index for index, _ in rows.companions]
+        assert places == sorted(set(places)), "companions come in the order of their leaves"
+        assert all(index < rows.size for index in places), "and are those of leaves up to the size"
+        self.size = self.companions.standing = rows.size
         self.notes.update(rows.notes)
         self.rows.update({(row.writer, row.begin): row for row in rows.batches})
         self.writers.update({row.writer: row for row in rows.writers})
+        for index, beside in rows.companions:
+            self.companions.add(index, self._writer_at(index), beside)
+
+    def _writer_at(self, index: int) -> WriterId:
+        """Whose leaf it is: of a batch, or else of the log's own."""
+        rows = self.rows.values()
+        found = (row.writer for row in rows if row.first_index <= index < row.first_index + row.end - row.begin)
+        return next(found, log_id(self._origin))
 
     def batches(self, writer: WriterId, begin: int, end: int) -> list[BatchRow]:
         found = [row for row in self.rows.values() if row.writer == writer and row.begin < end and begin < row.end]
@@ -129,7 +228,7 @@ class MemoryLedger:
         return self.notes.get(size)
 
     def clear(self) -> None:
-        self.size = TreeSize(0)
+        self.size = self.companions.standing = TreeSize(0)
         self.rows.clear()
         self.writers.clear()
 

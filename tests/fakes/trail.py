@@ -2,6 +2,7 @@
 """Leaves of many kinds, a log that they are read from, and an index in memory: a loop over all records."""
 
 import asyncio
+from collections.abc import Collection
 from collections.abc import Sequence as Many
 from datetime import datetime, timedelta
 from random import Random
@@ -12,14 +13,21 @@ from iap_authz.errors import Malformed
 from iap_authz.model.decision import Decision
 from iap_authz.model.ids import PolicyDigest, Sequence, WriterId
 from iap_authz.model.reason import Reason, Verdict
+from iap_authz.ports import Index
 from iap_authz.records.record import decision_record, parse_record, service_record
+from iap_authz.records.tokens import meets
 from iap_authz.tlog.hashing import LeafIndex, TreeSize, leaf_hash
-from iap_authz.trail.match import PERSONAL_FIELDS, matches, parse_or_none
+from iap_authz.trail.match import clear_part, matches, parse_or_none
 from tests.fakes.clock import START
 
 WRITERS = (WriterId(b"\x01" * 32), WriterId(b"\x02" * 32))
 DIGESTS = (PolicyDigest(b""), PolicyDigest(b"\xaa" * 32), PolicyDigest(b"\xbb" * 32))
 NO_RECORD = b"these bytes are no record"
+
+
+def add_plain(index: Index, first: LeafIndex, leaves: Many[bytes]) -> None:
+    """Index leaves of which nothing personal is known."""
+    index.add(first, leaves, [()] * len(leaves))
 
 
 def decision_leaf(
@@ -48,6 +56,7 @@ def decision_leaf(
         time=time,
         spent=timedelta(microseconds=900),
         http_status=200,
+        seal=None,
     )
 
 
@@ -131,14 +140,21 @@ class MemoryIndex:
 
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
+        self.tokens: list[frozenset[int]] = []
 
     def size(self) -> TreeSize:
         return TreeSize(len(self.leaves))
 
-    def add(self, first: LeafIndex, leaves: Many[bytes]) -> None:
+    def add(self, first: LeafIndex, leaves: Many[bytes], tokens: Many[Collection[int]]) -> None:
+        assert len(tokens) == len(leaves), "each leaf has its own tokens"
         if first != len(self.leaves):
             raise ValueError(f"got leaves from {first} on, want those from {len(self.leaves)} on")
         self.leaves.extend(leaves)
+        self.tokens.extend(map(frozenset, tokens))
+
+    def forget(self, indices: Many[LeafIndex]) -> None:
+        for index in indices:
+            self.tokens[index] = frozenset()
 
     def find(self, audit_id: bytes) -> LeafIndex | None:
         return next((LeafIndex(at) for at, leaf in enumerate(self.leaves) if leaf_hash(leaf) == audit_id), None)
@@ -150,11 +166,23 @@ class MemoryIndex:
                 return LeafIndex(at)
         return None
 
-    def search(self, query: log_pb2.SearchRecordsRequest, *, after: LeafIndex | None, limit: int) -> list[LeafIndex]:
-        personal = {field.name for field, _ in query.ListFields()} & PERSONAL_FIELDS
-        if personal:
-            raise Malformed(f"got a search by {sorted(personal)}, want one by clear fields")
-        found = [LeafIndex(at) for at, leaf in enumerate(self.leaves) if matches(query, parse_or_none(leaf))]
+    def search(
+        self,
+        query: log_pb2.SearchRecordsRequest,
+        *,
+        tokens: Many[Collection[int]],
+        after: LeafIndex | None,
+        limit: int,
+    ) -> list[LeafIndex]:
+        clear = clear_part(query)
+        if clear != query and not tokens:
+            raise Malformed(f"got a search by {query} without its tokens, want one by clear fields")
+        asked = [frozenset(one) for one in tokens]
+        found = [
+            LeafIndex(at)
+            for at, leaf in enumerate(self.leaves)
+            if matches(clear, parse_or_none(leaf), None) and meets(asked, self.tokens[at])
+        ]
         if query.newest_first:
             found = [at for at in reversed(found) if after is None or at < after]
         return [at for at in found if query.newest_first or after is None or at > after][:limit]

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A journal of format 1, written once by `tools/make_golden_journal.py` and never again, is read as it was meant.
 
+It is older than sealed records. In the place of a companion it holds the words "a companion", beside a record that has
+none: no writer has ever written that, and since companions have a meaning a reader says so, and reads all the rest.
+
 The second half reads it without a line of this package's format, tree or note code: the bytes are what the
 documentation says they are, and not only what the reader happens to accept.
 """
@@ -15,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from iap_authz.adapters.journal.reading import load_place, load_segments
 from iap_authz.records.evidence import check_evidence, parse_evidence, prove_record, render_evidence
+from iap_authz.records.findings import Finding, Kind
 from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.record import parse_record
+from tools.make_golden_journal import build, segments_of_leaves
 
 GOLDEN = Path(__file__).resolve().parent / "journal-v1"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -26,6 +31,13 @@ WRITER = "2d70204d1a412912a9dfbaf6d11eb1de21b6813d43353ffebcfe1d37188cdc21"
 ROOT = "0beaa7eb0d4cbd5703f574c5909c0caf3912b8ea2a60c4cf83085f449ab13d91"
 SEGMENTS_SHA256 = "fdfcd6cdbed2411470e85970584a7828ab505ec4db488f29d73eb8e0648b1222"
 """Pinned here as well: the files beside this one cannot be replaced together with what is expected of them."""
+
+NO_COMPANION = Finding(
+    kind=Kind.INVALID,
+    segment="00000000000000000003.segment",
+    offset=1245,
+    message="record 5: got a companion of a record without a sealed part, want none",
+)
 
 BODIES = [
     "writer_started",
@@ -47,9 +59,17 @@ def test_the_files_are_those_that_were_written() -> None:
     assert EXPECTED["writer"] == WRITER
 
 
+def test_what_is_written_today_is_byte_for_byte_what_was_written_then() -> None:
+    """Without sealed records the format has not changed, and neither have the records."""
+    made: dict[str, bytes] = {}
+    build(segments_of_leaves(), made.__setitem__)
+    assert made == dict(load_segments(FOLDER))
+
+
 def test_the_journal_is_read_as_it_was_meant() -> None:
     found = inspect_writer(load_segments(FOLDER), EXPECTED["origin"])
-    assert found.findings == ()
+    assert found.findings == (NO_COMPANION,)
+    assert dict(load_segments(FOLDER))[NO_COMPANION.segment][NO_COMPANION.offset + 9 :].startswith(b"a companion")
     assert found.writer is not None
     assert (found.writer.hex(), found.checkpoint.decode()) == (WRITER, EXPECTED["checkpoint"])
     assert [leaf.hex() for leaf in found.hashes] == EXPECTED["audit_ids"]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-WIRING = ("wiring", "log_wiring", "key_wiring")
-ASSEMBLY = ("config", "log_config", "bootstrap", *WIRING, "supervise", "demo", "ui", "cli", "__main__")
+WIRING = ("seal_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
+ASSEMBLY = ("config", "config_seal", "log_config", "bootstrap", *WIRING, "supervise", "demo", "ui", "cli", "__main__")
 
 CORE = frozenset({"errors", "model", "_pb"})
 BELOW_SERVICES = frozenset({*PURE, "_pb", "ports"})
@@ -38,14 +38,17 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "trail": BELOW_SERVICES | {"client"},
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
-    "config": frozenset({*PURE, "_pb"}),
+    "config": frozenset({*PURE, "_pb", "config_seal"}),
+    "config_seal": frozenset({*PURE, "_pb"}),
     "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
-    "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config"},
-    "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config"},
+    "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
+    "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "seal_wiring"},
+    "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
+    "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},
     "supervise": BELOW_SERVICES | {"config", "wiring"},
-    "demo": BELOW_SERVICES | {"client", "bootstrap", "config", "wiring", "supervise"},
+    "demo": BELOW_SERVICES | {"client", "bootstrap", "config", "key_wiring", "wiring", "supervise"},
     "ui": BELOW_SERVICES | {"client", "config", "wiring"},
     "cli": BELOW_SERVICES | {"client", *ASSEMBLY} - {"cli", "__main__"},
     "__main__": frozenset({"cli"}),
@@ -84,7 +87,7 @@ PURE_FORBIDS: Mapping[str, str] = {
 
 PURE_MAY: Mapping[str, frozenset[str]] = {
     "errors": frozenset({"pathlib"}),  # the type of an argument: a fault names a file
-    "records": frozenset({"secrets"}),  # draws record ids, in a function that does nothing else
+    "records": frozenset({"secrets"}),  # draws record ids, subject keys and salts, in functions that do nothing else
 }
 """Exceptions to `PURE_FORBIDS`, by part."""
 

@@ -18,7 +18,8 @@ from iap_authz.adapters.facts.network_lists import parse_network_lists
 from iap_authz.cli import make_app
 from iap_authz.config import SidecarConfig, parse_config
 from iap_authz.errors import ConfigInvalid
-from iap_authz.log_config import parse_enrolment, parse_log_config
+from iap_authz.key_wiring import load_index_key, open_vault
+from iap_authz.log_config import parse_access, parse_enrolment, parse_log_config
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
 from iap_authz.tlog.key_file import parse_key_file
@@ -149,12 +150,15 @@ def test_the_readmes_steps_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (config.log_origin, config.log.address) == (log.origin, log.listen)
     assert parse_enrolment(log.enrolment_file.read_bytes(), "enrolment.yaml")
     lines = [line for where, line in console_lines() if where.startswith("README.md")]
-    for prefix in ("iap-authz policy check", "iap-authz envoy render", "iap-authz keys new log"):
-        (line,) = [line for line in lines if line.startswith(prefix)]
+    for prefix in ("policy check", "envoy render", "keys new log", "keys new vault", "keys new index"):
+        (line,) = [line for line in lines if line.startswith(f"iap-authz {prefix}")]
         result = CliRunner().invoke(make_app(), shlex.split(line)[1:], catch_exceptions=False)
         assert result.exit_code == 0, result.output
     assert config.listen.removeprefix("unix:") in (tmp_path / "envoy.yaml").read_text()
     assert [key.name for key in parse_key_file(log.key_file.read_bytes())] == [log.origin]
+    assert log.vault is not None
+    assert open_vault(log.vault).epochs == (1,)
+    assert load_index_key(log.vault.index_key_file)
 
 
 # ---- examples
@@ -181,6 +185,9 @@ def load_part(block: Block, content: bytes) -> str:
         (whole,) = [each.text for each in blocks(block.page) if each.text.startswith("# sidecar.yaml\nkind:")]
         assert parse_config(f"{whole}{block.text}".encode(), block.page).log is not None
         return "log section"
+    if "tokens:\n" in block.text and "roles:" in block.text:
+        parse_access(content, block.place)
+        return "access"
     if "tokens:\n" in block.text:
         parse_enrolment(content, block.place)
         return "enrolment"
@@ -198,7 +205,7 @@ def test_every_yaml_example_loads(block: Block) -> None:
 
 def test_each_kind_of_file_has_an_example() -> None:
     assert {load_yaml(block) for block in YAML} == {
-        *("policy", "sidecar", "log section", "log", "enrolment", "networks", "inventory")
+        *("policy", "sidecar", "log section", "log", "enrolment", "access", "networks", "inventory")
     }
 
 
@@ -208,9 +215,16 @@ SECTIONS = {
     "SidecarConfig": "",
     "JournalConfig": "journal.",
     "AuditLogConfig": "log.",
+    "SealConfig": "seal.",
     "IssuerConfig": "identity.issuers[].",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
+}
+LOG_SECTIONS = {
+    "LogConfig": "",
+    "VaultConfig": "vault.",
+    "TokenConfig": "vault.pkcs11.",
+    "PrivacyConfig": "privacy.",
 }
 KEYS = {"journal.bound_bytes": "journal.bound", "issuers": "identity.issuers[]"}
 """Fields whose key in the file is another."""
@@ -222,6 +236,7 @@ log_origin: x
 journal: {directory: j}
 log: {address: "unix:l", verifier_key: "x+dcffef98+AUIpUJJGMwC/QE8foR4RNFf6vpk/LYdYYkGHrYdAe0Lr",
   enrolment_token_file: t}
+seal: none
 policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d}]}
 device: {inventory_file: i}
@@ -251,13 +266,31 @@ def settings() -> list[dict[str, str]]:
 
 
 def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
-    assert {code(row["key"]): row["what"] for row in settings()} == documented_fields()
+    documented = documented_fields() | documented_fields("config_seal.py")
+    assert {code(row["key"]): row["what"] for row in settings()} == documented
 
 
 def test_every_setting_of_a_log_is_explained_in_the_words_of_its_docstring() -> None:
     rows = rows_with(CONFIGURATION, "key of log.yaml", "value", "default", "what")
     explained = {code(row["key of log.yaml"]): row["what"] for row in rows}
-    assert explained == documented_fields("log_config.py", {"LogConfig": ""})
+    assert explained == documented_fields("log_config.py", LOG_SECTIONS)
+
+
+def test_required_settings_of_a_log_are_required() -> None:
+    rows = rows_with(CONFIGURATION, "key of log.yaml", "value", "default", "what")
+    required = {code(row["key of log.yaml"]) for row in rows if row["default"] == "required"}
+    with pytest.raises(ConfigInvalid) as bare:
+        parse_log_config(b"kind: Log\n", Path("/x"))
+    with pytest.raises(ConfigInvalid) as sections:
+        parse_log_config(b"kind: Log\nvault: {pkcs11: {}}\nprivacy: {}\n", Path("/x"))
+    faults = [*bare.value.faults, *sections.value.faults]
+    assert {fault.field for fault in faults if fault.message.startswith("missing")} == required
+
+
+def test_each_place_of_a_vault_has_an_example() -> None:
+    texts = [block.text for block in YAML if block.page == CONFIGURATION and "kind: Log\n" in block.text]
+    vaults = [parse_log_config(text.encode(), Path("/x")).vault for text in texts]
+    assert {vault and vault.pkcs11 is not None for vault in vaults} == {True, False}
 
 
 def config_with(changes: dict[str, str]) -> SidecarConfig:
@@ -305,9 +338,11 @@ def test_the_bounds_are_those_of_the_code(key: str, bounds: str) -> None:
 def test_required_settings_are_required() -> None:
     required = {code(row["key"]) for row in settings() if row["default"] == "required"}
     with pytest.raises(ConfigInvalid) as caught:
-        parse_config(b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\n", Path("/x"))
+        parse_config(
+            b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\nseal: {}\n", Path("/x")
+        )
     fields = {fault.field.replace("[0]", "[]") for fault in caught.value.faults}
-    assert required - {"journal"} == fields
+    assert required - {"journal", "seal"} == fields
 
 
 def test_every_field_of_an_inventory_is_explained() -> None:

@@ -10,6 +10,7 @@ from iap_authz.config import load_config, parse_config
 from iap_authz.errors import ConfigInvalid
 from iap_authz.tlog.note import VerifierKey
 from tests.fakes.journal import FixedSigner
+from tests.fakes.sealed import VAULT
 from tests.fakes.shipping import Witness
 
 FILE = Path("/etc/iap/sidecar.yaml")
@@ -19,6 +20,7 @@ listen: unix:authz.sock
 log_origin: audit.example.com/demo
 journal: {directory: journal}
 policies: [policy.yaml]
+seal: none
 identity:
   issuers:
   - {name: corp, issuer: "https://login.example.com/", audiences: [orders], algorithms: [ES256], jwks_file: jwks.json}
@@ -64,23 +66,23 @@ def test_defaults_and_relative_paths() -> None:
         (
             "[ES256]",
             "[HS256]",
-            "8:89: identity.issuers[0].algorithms: got 'HS256', want some of RS256, RS384, RS512, ES256, ES384",
+            "9:89: identity.issuers[0].algorithms: got 'HS256', want some of RS256, RS384, RS512, ES256, ES384",
         ),
         (
             "[ES256]",
             "[ES256, RS256]",
-            "8:89: identity.issuers[0].algorithms: got 2 key families, want algorithms of exactly one (RS... or ES...)",
+            "9:89: identity.issuers[0].algorithms: got 2 key families, want algorithms of exactly one (RS... or ES...)",
         ),
-        ("[orders]", "[]", "8:67: identity.issuers[0].audiences: got an empty list, want at least one audience"),
+        ("[orders]", "[]", "9:67: identity.issuers[0].audiences: got an empty list, want at least one audience"),
         (
             "jwks.json}",
             "jwks.json, skew: 6m}",
-            "8:126: identity.issuers[0].skew: got '6m', want a duration from 0ms to 5m",
+            "9:126: identity.issuers[0].skew: got '6m', want a duration from 0ms to 5m",
         ),
         (
             "jwks.json}",
             "jwks.json, claims: [email]}",
-            "8:128: identity.issuers[0].claims: got email or an empty name, want other claims (a verified",
+            "9:128: identity.issuers[0].claims: got email or an empty name, want other claims (a verified",
         ),
         (
             "{directory: journal}",
@@ -90,7 +92,7 @@ def test_defaults_and_relative_paths() -> None:
         (
             "jwks.json}",
             "jwks.json, max_stale: 1s}\nrefresh_interval: 2s",
-            "9:19: refresh_interval: got more than max_stale of issuer 'corp', want at most that",
+            "10:19: refresh_interval: got more than max_stale of issuer 'corp', want at most that",
         ),
         ("kind: Sidecar", "kind: Sidecar\ndeadlin: 1s", "2:10: deadlin: unknown key, want one of"),
     ],
@@ -187,3 +189,36 @@ def test_faults_of_the_log_section(before: str, after: str, fault: str) -> None:
 def test_a_journal_beside_a_log_has_two_segments() -> None:
     (fault,) = faults(GOOD.replace("{directory: journal}", "{directory: journal, bound: 1 MiB}") + LOG)
     assert "journal: got a bound of 1048576 bytes beside a log, want at least 2097152" in fault
+
+
+VAULT_KEY = VAULT.vault_key().render()
+SEAL = f"seal: {{vault_key: {VAULT_KEY}}}"
+
+
+def test_seal_section() -> None:
+    seal = parse_config(GOOD.replace("seal: none", SEAL).encode(), FILE).seal
+    assert seal is not None
+    assert seal.vault_key.render() == VAULT_KEY
+    assert parse_config(GOOD.encode(), FILE).seal is None
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("", "1:1: seal: missing, want {vault_key: ...}, which `iap-authz keys show` prints of the file that"),
+        ("seal:", "7:1: seal: missing, want {vault_key: ...}"),
+        ("seal: null", "6:7: seal: missing, want {vault_key: ...}"),
+        ("seal: None", "6:7: seal: got 'None', want {vault_key: ...}"),
+        ("seal: off", "6:7: seal: got 'off', want {vault_key: ...}"),
+        ("seal: false", "6:7: seal: got 'false', want a mapping"),
+        ("seal: [none]", "6:7: seal: got a list, want a mapping"),
+        ("seal: {}", "6:7: seal.vault_key: missing"),
+        ("seal: {vault_key: none}", "6:19: seal.vault_key: got 'none', want iap-vault+epoch+base64"),
+        ("seal: {vault_key: iap-vault+0+" + VAULT_KEY[12:] + "}", "6:19: seal.vault_key: got a vault key of epoch 0"),
+        ("seal: {vault_key: iap-vault+1+" + "A" * 43 + "=}", "6:19: seal.vault_key: got iap-vault+1+AAAA"),
+        (f"seal: {{vault_key: {VAULT_KEY}, optional: yes}}", "6:87: seal.optional: unknown key"),
+    ],
+)
+def test_nothing_is_written_in_the_open_by_mistake(line: str, fault: str) -> None:
+    (found,) = faults(GOOD.replace("seal: none\n", f"{line}\n" if line else ""))
+    assert found.startswith(f"{FILE}:{fault}"), found

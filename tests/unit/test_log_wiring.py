@@ -18,7 +18,9 @@ def config(folder: Path, **listen: str) -> LogConfig:
     """A log whose key file is not there: a start that gets as far as that has let the address pass."""
     addresses = {"listen": "unix:log.sock", **listen}
     lines = [f'{key}: "{value}"' for key, value in addresses.items()]
-    text = "\n".join(["kind: Log", "origin: x", "key_file: k", "directory: d", "enrolment_file: e", *lines])
+    text = "\n".join(
+        ["kind: Log", "origin: x", "key_file: k", "directory: d", "enrolment_file: e", "vault: none", *lines]
+    )
     return parse_log_config(text.encode(), folder / "log.yaml")
 
 

@@ -19,6 +19,7 @@ listen: unix:authz.sock
 log_origin: audit.example.com/demo
 journal: {directory: journal}
 policies: [policy.yaml]
+seal: none
 identity:
   issuers:
   - {name: corp, issuer: "https://issuer.example", audiences: [orders], algorithms: [RS256], jwks_file: jwks.json}

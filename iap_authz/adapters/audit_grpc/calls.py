@@ -22,8 +22,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from iap_authz.adapters.audit_grpc.callers import Identify, find_caller
 from iap_authz.adapters.audit_grpc.refusal import DEFECT, Refusal, render_refusal
 from iap_authz.errors import IapError, LogUnavailable, Malformed, QueueFull
+from iap_authz.ports import Caller
 
 Request = TypeVar("Request", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -48,11 +50,21 @@ class Calls:
         """A handler for a method with one answer."""
 
         async def answer(raw: bytes, context: Context) -> bytes:
-            try:
-                return await self._one(_parse(raw, kind), method)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- what is none of ours becomes INTERNAL
-                refusal = _refusal_of(error, kind)
-            return await _refuse(context, refusal)
+            return await self._answer(raw, context, kind=kind, method=method)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def unary_as(
+        self, kind: type[Request], method: Callable[[Request, Caller | None], Awaitable[Message]], *, identify: Identify
+    ) -> Handler:
+        """The same, for a method that is told who calls: None where no token that is known says so."""
+
+        async def answer(raw: bytes, context: Context) -> bytes:
+            def called(request: Request) -> Awaitable[Message]:
+                metadata = context.invocation_metadata() or ()
+                return method(request, find_caller(metadata, context.peer(), identify=identify))
+
+            return await self._answer(raw, context, kind=kind, method=called)
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
@@ -77,6 +89,20 @@ class Calls:
         now = asyncio.get_running_loop().time()
         for bound in streams:
             bound.reschedule(now)
+
+    async def _answer(
+        self,
+        raw: bytes,
+        context: Context,
+        *,
+        kind: type[Request],
+        method: Callable[[Request], Awaitable[Message]],
+    ) -> bytes:
+        try:
+            return await self._one(_parse(raw, kind), method)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- what is none of ours becomes INTERNAL
+            refusal = _refusal_of(error, kind)
+        return await _refuse(context, refusal)
 
     async def _one(self, request: Request, method: Callable[[Request], Awaitable[Message]]) -> bytes:
         bound = asyncio.timeout(self._unary_max_seconds)

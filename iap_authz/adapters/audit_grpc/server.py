@@ -1,29 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gRPC server of the audit log: writers, proofs, records and operation, and gRPC health.
+"""The gRPC server of the audit log: writers, proofs, records, privacy and operation, and gRPC health.
 
-The invariant: a call takes bounded time, a stream bounded memory, and neither can take all places of the other. What
-`iap.audit.v1` has and this server does not (AuditPrivacy, and what of AuditAdmin changes the log) is UNIMPLEMENTED.
+The invariant: a call takes bounded time, a stream bounded memory, and neither can take all places of the other.
 
-Who may call is not decided here: the address is loopback or a Unix socket (mode 0660) unless the assembly was told
-otherwise. Memory is bounded by places times message size; a queue that is full is the service's to refuse.
+    AuditWriter, AuditProofs, AuditRecords            whole
+    AuditPrivacy                                      whole, if the assembly gave a PrivacyService
+    AuditAdmin                                        GetLogState, ListWriters; RetireWriter with a PrivacyService
+
+All else that `iap.audit.v1` has is UNIMPLEMENTED. Who may call AuditPrivacy and RetireWriter the service decides; it is
+told whom the bearer token of the call names (`callers`). Who may call the rest is not decided here: the address is
+loopback or a Unix socket (mode 0660) unless the assembly was told otherwise. Memory is bounded by places times message
+size; a queue that is full is the service's to refuse.
 """
 
 import os
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.adapters.audit_grpc.callers import Identify, nobody
 from iap_authz.adapters.audit_grpc.calls import Calls, Handler
 from iap_authz.adapters.audit_grpc.socket_lock import SocketLock
 from iap_authz.errors import ConfigInvalid
-from iap_authz.ports import LogService, TrailService
+from iap_authz.ports import LogService, PrivacyService, TrailService
 
 PACKAGE = "iap.audit.v1"
-SERVICES = ("AuditWriter", "AuditProofs", "AuditRecords", "AuditAdmin")
-"""The services of the package that are served, by name; health knows them as `iap.audit.v1.<name>`."""
+SERVICES = ("AuditWriter", "AuditProofs", "AuditRecords", "AuditPrivacy", "AuditAdmin")
+"""The services of the package, by name; health knows those that are served as `iap.audit.v1.<name>`."""
 
 UNIX_PREFIX = "unix:"
 SOCKET_UMASK = 0o117
@@ -51,6 +57,16 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a server takes at most."""
+
+    max_message_bytes: int = MESSAGE_MAX_BYTES
+    calls_max: int = CALLS_MAX
+    streams_max: int = STREAMS_MAX
+    unary_max_seconds: float = UNARY_MAX_SECONDS
+
+
 class AuditServer:
     """Serves one log and its trail on one address until stopped. Made and used in the event loop's thread."""
 
@@ -60,18 +76,25 @@ class AuditServer:
         trail: TrailService,
         *,
         address: str,
-        max_message_bytes: int = MESSAGE_MAX_BYTES,
-        calls_max: int = CALLS_MAX,
-        streams_max: int = STREAMS_MAX,
-        unary_max_seconds: float = UNARY_MAX_SECONDS,
+        privacy: PrivacyService | None = None,
+        identify: Identify = nobody,
+        bounds: Bounds = Bounds(),
     ) -> None:
+        """`privacy` answers AuditPrivacy and RetireWriter to callers that `identify` knows; None: nobody does."""
         self._address = address
         self._lock: SocketLock | None = None
         self._health = health.aio.HealthServicer()
-        self._calls = Calls(unary_max_seconds=unary_max_seconds, streams_max=streams_max)
-        options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes))
-        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls_max)
-        for service, handlers in _handlers(self._calls, log, trail).items():
+        self._calls = Calls(unary_max_seconds=bounds.unary_max_seconds, streams_max=bounds.streams_max)
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", bounds.max_message_bytes))
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=bounds.calls_max)
+        served = _handlers(self._calls, log, trail)
+        if privacy is not None:
+            served["AuditPrivacy"] = _privacy_handlers(self._calls, privacy, identify=identify)
+            served["AuditAdmin"]["RetireWriter"] = self._calls.unary_as(
+                log_pb2.RetireWriterRequest, privacy.retire_writer, identify=identify
+            )
+        self._services = tuple(served)
+        for service, handlers in served.items():
             generic = grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", handlers)
             self._server.add_generic_rpc_handlers((generic,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -99,7 +122,7 @@ class AuditServer:
     async def set_ready(self, *, ready: bool) -> None:
         """What gRPC health answers, for the server as a whole and for each service."""
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *(f"{PACKAGE}.{name}" for name in SERVICES)):
+        for service in ("", *(f"{PACKAGE}.{name}" for name in self._services)):
             await self._health.set(service, status)
 
     async def stop(self, grace_seconds: float) -> None:
@@ -115,8 +138,21 @@ class AuditServer:
             self._lock = None
 
 
-def _handlers(calls: Calls, log: LogService, trail: TrailService) -> Mapping[str, dict[str, Handler]]:
-    """Every method that is served, by service and name."""
+def _privacy_handlers(calls: Calls, privacy: PrivacyService, *, identify: Identify) -> dict[str, Handler]:
+    """The methods of AuditPrivacy, by name; each is told who calls."""
+    return {
+        "Unseal": calls.unary_as(log_pb2.UnsealRequest, privacy.unseal, identify=identify),
+        "EraseSubject": calls.unary_as(log_pb2.EraseSubjectRequest, privacy.erase_subject, identify=identify),
+        "GetErasure": calls.unary_as(log_pb2.GetErasureRequest, privacy.get_erasure, identify=identify),
+        "ListErasures": calls.unary_as(log_pb2.ListErasuresRequest, privacy.list_erasures, identify=identify),
+        "PlaceLegalHold": calls.unary_as(log_pb2.PlaceLegalHoldRequest, privacy.place_hold, identify=identify),
+        "ReleaseLegalHold": calls.unary_as(log_pb2.ReleaseLegalHoldRequest, privacy.release_hold, identify=identify),
+        "ListLegalHolds": calls.unary_as(log_pb2.ListLegalHoldsRequest, privacy.list_holds, identify=identify),
+    }
+
+
+def _handlers(calls: Calls, log: LogService, trail: TrailService) -> dict[str, dict[str, Handler]]:
+    """Every method that everybody may call, by service and name."""
     return {
         "AuditWriter": {
             "Register": calls.unary(log_pb2.RegisterRequest, log.register),

@@ -9,6 +9,8 @@ a journal that was trimmed at any moment, and then crashed, is recovered as any 
     trim            oldest segment first, each whole; then the directory is fsynced     crash: some more are left
     a dead writer   its segments, then `shipped`, then its directory       crash: what is left goes at the next recovery
 
+`first` says what is gone: it grows only after the directory was synced, so no crash brings back what is below it.
+
 Each call works in a thread. It does not decide what may go: the shipper does (rule G1).
 """
 
@@ -38,6 +40,7 @@ class FileBacklog:
         self._readers = {
             writer: GroupReader(self._directory(writer), writer) for writer in (*self._dead, journal.writer)
         }
+        self._first = {writer: _first_left(self._directory(writer), self.size(writer)) for writer in self._readers}
 
     @property
     def writers(self) -> Sequence[WriterId]:
@@ -47,6 +50,10 @@ class FileBacklog:
     def size(self, writer: WriterId) -> int:
         """How many durable records a writer has, trimmed ones included."""
         return self._journal.growth.size if writer == self._journal.writer else self._dead[writer]
+
+    def first(self, writer: WriterId) -> int:
+        """See the port. The size of a writer of whom nothing is left."""
+        return self._first[writer]
 
     async def wait_beyond(self, size: int) -> None:
         """Until the running writer has more than `size` durable records."""
@@ -75,8 +82,13 @@ class FileBacklog:
         if writer != self._journal.writer and sequence >= size:
             await asyncio.to_thread(_remove_whole, directory, self._disk)
             del self._dead[writer], self._readers[writer]
-        elif not await asyncio.to_thread(_remove_below, min(sequence, size - 1), directory, disk=self._disk):
-            return
+            self._first[writer] = size
+        else:
+            before, below = self._first[writer], min(sequence, size - 1)
+            left = await asyncio.to_thread(_remove_below, below, directory, before=before, disk=self._disk)
+            if left == before:
+                return
+            self._first[writer] = left
         self._journal.remeasure()
 
     def _directory(self, writer: WriterId) -> Path:
@@ -84,21 +96,30 @@ class FileBacklog:
 
 
 def _load_position(directory: Path) -> int:
-    shipped, first = load_shipped(directory), next((int(path.stem) for path in segment_paths(directory)), 0)
+    shipped, first = load_shipped(directory), _first_left(directory, 0)
     if shipped < first:
         raise Corrupt(str(directory), f"got {shipped} as what was shipped, want at least {first}, which was trimmed")
     return shipped
 
 
-def _remove_below(sequence: int, directory: Path, *, disk: Disk) -> bool:
-    """Remove each segment whose successor begins at or below `sequence`. Whether there was one."""
+def _first_left(directory: Path, size: int) -> int:
+    """The first record of the first segment that is there; `size` if there is none."""
+    return next((int(path.stem) for path in segment_paths(directory)), size)
+
+
+def _remove_below(sequence: int, directory: Path, *, before: int, disk: Disk) -> int:
+    """Remove each segment whose successor begins at or below `sequence`. The first record that is left, for good.
+
+    `before` is what was left for good so far: a call that failed may have removed more than it could sync.
+    """
     segments = segment_paths(directory)
     gone = [path for path, after in pairwise(segments) if int(after.stem) <= sequence]
     for path in gone:
         disk.remove(path)
-    if gone:
+    left = _first_left(directory, before)
+    if left != before:
         disk.sync_directory(directory)
-    return bool(gone)
+    return left
 
 
 def _remove_whole(directory: Path, disk: Disk) -> None:

@@ -9,6 +9,8 @@ and a record that was accepted finds the disk space it needs, because that was p
     write or start  the thread: one write, one fdatasync         a torn group is cut by recovery
     _committed      the loop: the futures of the group are done  the next group starts at once
 
+What stands beside a sealed record (rule S2) is a companion frame right after the record's, in the same group.
+
 One group at a time. Sequences are given in the order of `append_nowait` and committed in it. After any error nothing is
 written again, not even to close (W4): the tree in memory is then ahead of what the disk may hold.
 """
@@ -24,18 +26,13 @@ from functools import partial
 from pathlib import Path
 
 from iap_authz.adapters.journal.committer import Committer
-from iap_authz.adapters.journal.directory import (
-    Recovered,
-    lock_directory,
-    make_directories,
-    measure,
-    recover_all,
-)
+from iap_authz.adapters.journal.directory import Recovered, lock_directory, make_directories, recover_all
 from iap_authz.adapters.journal.disk import Disk
 from iap_authz.adapters.journal.growth import Growth
+from iap_authz.adapters.journal.mark import SegmentMark
 from iap_authz.adapters.journal.outcomes import settle, tell
 from iap_authz.adapters.journal.segments import SegmentFiles
-from iap_authz.errors import JournalFull
+from iap_authz.adapters.journal.space import Space, Survey, survey_files
 from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.ports import Appended, Signer
 from iap_authz.records.journal_format import (
@@ -47,7 +44,8 @@ from iap_authz.records.journal_format import (
     render_header,
 )
 from iap_authz.records.record import RECORD_MAX_BYTES, RecordTooLarge
-from iap_authz.records.room import MIB, Fill, JournalBounds, Room, check_room
+from iap_authz.records.room import MIB, JournalBounds, Room
+from iap_authz.records.seal import COMPANION_MAX_BYTES, SALT_BYTES
 from iap_authz.records.started import Predecessor
 from iap_authz.records.writerlog import WriterLog, start_writer_log
 from iap_authz.tlog.hashing import LeafHash, leaf_hash
@@ -58,26 +56,23 @@ GROUP_MAX_RECORDS = 256
 GROUP_MAX_BYTES = 2 * MIB
 """A group is never shipped in parts, so it must fit in what one batch may hold (`backlog.BATCH_MAX_BYTES`)."""
 
-HEADER_MAX_BYTES = 4_096
-"""A header with 63 hashes and the longest note, rounded up."""
-
-SURVEY_INTERVAL_SECONDS = 0.5
-"""While the journal is full, it is measured at most this often: room that an operator makes is seen within a second."""
-
 QUIET_TURNS = 32
 """Turns of the loop without a new record before a group starts; by measurement, see PERFORMANCE.md."""
 
+BESIDE_MAX_BYTES = SALT_BYTES + COMPANION_MAX_BYTES
+"""The largest payload of a companion frame."""
+
 _CHECKPOINT_BYTES = frame_bytes(CHECKPOINT_MAX_BYTES)
-_RECORD_BYTES = frame_bytes(RECORD_MAX_BYTES)
-_GROUPS_BEYOND = 4
-"""Groups that a queue may become beyond those of full number or size: uneven cuts, and the one that waits already."""
+_RECORD_BYTES = frame_bytes(RECORD_MAX_BYTES) + frame_bytes(BESIDE_MAX_BYTES)
+_GROUPS_BEYOND = 5
+"""Groups that a queue may become beyond those of full number or size: uneven cuts, one at a mark, one that waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
-    """A record that has its sequence and waits for its group."""
+    """A record that has its sequence and waits for its group. `frames` are its own and what stands beside it."""
 
-    frame: bytes
+    frames: bytes
     leaf: LeafHash
     durable: "asyncio.Future[None]"
 
@@ -92,6 +87,7 @@ class FileJournal:
         *,
         lock: int,
         recovered: tuple[Recovered, ...],
+        survey: Survey,
         bounds: JournalBounds,
         disk: Disk,
         monotonic: Callable[[], float],
@@ -102,10 +98,11 @@ class FileJournal:
         self._writer = log.writer
         self._lock: int | None = lock
         self._recovered = recovered
-        self._bounds = bounds
         self._disk = disk
-        self._monotonic = monotonic
         self._committer = Committer(self._loop)
+        self._space = Space(
+            files, survey, bounds=bounds, committer=self._committer, monotonic=monotonic, fail=self._fail
+        )
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
@@ -113,13 +110,8 @@ class FileJournal:
         self._is_awake = False
         self._seen, self._quiet_turns, self._last_group = 0, 0, 1
         self._next = Sequence(0)
-        self._segments = 0
+        self._mark = SegmentMark()
         self._signed = self._checkpoint = b""
-        self._settled_bytes = self._segment_bytes = self._free_bytes = 0
-        self._is_prepared = False
-        self._disk_full = False
-        self._surveyed = monotonic()
-        self._is_surveying = self._is_outdated = False
         self.growth = Growth()
         self._closing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -148,13 +140,13 @@ class FileJournal:
         try:
             recovered = recover_all(directory, disk)
             files = SegmentFiles(directory / log.writer.hex(), segment_bytes=bounds.segment_bytes, disk=disk)
-            survey = measure(directory), files.prepare()
-            journal = cls(files, log, lock=lock, recovered=recovered, bounds=bounds, disk=disk, monotonic=monotonic)
-            journal._take_survey(*survey)
+            survey = survey_files(files)
         except BaseException:
             disk.close(lock)
             raise
-        return journal
+        return cls(
+            files, log, lock=lock, recovered=recovered, survey=survey, bounds=bounds, disk=disk, monotonic=monotonic
+        )
 
     @property
     def writer(self) -> WriterId:
@@ -194,34 +186,56 @@ class FileJournal:
     @property
     def used_bytes(self) -> int:
         """What counts against the bound: the files of all writers, without preallocated space, and what is queued."""
-        return self._settled_bytes + self._segment_bytes + self._queued_bytes
+        return self._space.used_bytes + self._queued_bytes
+
+    @property
+    def segment_mark(self) -> Sequence | None:
+        """The first record of the newest segment that `begin_segment` asked for; 0 if none was asked for.
+
+        None until that record is durable. No record from before the last request has this sequence or a later one.
+        """
+        return self._mark.begun(self.growth.size)
 
     def remeasure(self) -> None:
         """Count again what the files take, off the loop: some of them were removed."""
-        self._is_outdated = True
-        if not self._is_surveying and not self._failed.done() and self._closing is None:
-            self._prepare()
+        if not self._failed.done() and self._closing is None:
+            self._space.survey_again()
 
-    def append_nowait(self, build: Callable[[WriterId, Sequence], bytes], *, room: Room) -> Appended:
+    def begin_segment(self) -> Sequence:
+        """Have the next record begin a new segment; its sequence.
+
+        If the disk has given no segment yet, the first group after there is one begins it: `segment_mark` says where.
+        """
+        self._mark.want(self._next)
+        return self._next
+
+    def append_nowait(
+        self, build: Callable[[WriterId, Sequence], bytes], *, room: Room, beside: bytes = b""
+    ) -> Appended:
         """Give the record that `build` makes the next sequence and queue it for the next group commit.
 
-        Raises JournalFull when `room` has none left (`build` is not called then), RecordTooLarge if the record does not
-        fit in a leaf, what `build` raises (the sequence is not used up then), OSError after a failure or `close`.
+        `beside` is the salt and companion of a sealed record, empty for every other (rule S2); the caller answers for
+        that. Raises JournalFull when `room` has none left (`build` is not called then), RecordTooLarge if the record
+        does not fit in a leaf, what `build` raises (the sequence is not used up then), OSError after a failure or
+        `close`.
         """
+        if len(beside) > BESIDE_MAX_BYTES:
+            raise ValueError(f"got {len(beside)} bytes beside a record, want at most {BESIDE_MAX_BYTES}")
         self._check_accepting()
-        self._check_room(room)
+        self._space.check(room, _RECORD_BYTES + self._checkpoints_bytes(), queued_bytes=self._queued_bytes)
         sequence = self._next
         leaf = build(self._writer, sequence)
         if not 1 <= len(leaf) <= RECORD_MAX_BYTES:
             raise RecordTooLarge(len(leaf))
+        companion = render_frame(FrameType.COMPANION, beside) if beside else b""
         waiting = _Waiting(
-            frame=render_frame(FrameType.RECORD, leaf),
+            frames=render_frame(FrameType.RECORD, leaf) + companion,
             leaf=leaf_hash(leaf),
             durable=self._loop.create_future(),
         )
         self._next = Sequence(sequence + 1)
         self._queue.append(waiting)
-        self._queued_bytes += len(waiting.frame)
+        self._queued_bytes += len(waiting.frames)
         self._wake()
         return Appended(audit_id=AuditId(waiting.leaf.hex()), sequence=sequence, durable=waiting.durable)
 
@@ -253,50 +267,10 @@ class FileJournal:
         if self._closing is not None:
             raise OSError(errno.ESHUTDOWN, "the journal is closed")
 
-    # ---- room (rule R2)
-
-    def _check_room(self, room: Room) -> None:
-        """Raise JournalFull unless the largest record fits, with the checkpoints of everything that is queued."""
+    def _checkpoints_bytes(self) -> int:
+        """What the checkpoints of everything that is queued may take, and of one record more."""
         groups = len(self._queue) // GROUP_MAX_RECORDS + self._queued_bytes // GROUP_MAX_BYTES + _GROUPS_BEYOND
-        extra = _RECORD_BYTES + groups * _CHECKPOINT_BYTES
-        prepared = self._bounds.segment_bytes - HEADER_MAX_BYTES if self._is_prepared else 0
-        allocated = max(self._free_bytes, prepared) - self._queued_bytes
-        fill = Fill(used_bytes=self.used_bytes, allocated_bytes=allocated, disk_full=self._disk_full)
-        try:
-            check_room(room, extra, fill=fill, bounds=self._bounds)
-        except JournalFull:
-            self._survey()
-            raise
-
-    def _survey(self) -> None:
-        """Measure again, and try to prepare a segment, off the loop; at most twice a second, when someone asks."""
-        if not self._is_surveying and self._monotonic() - self._surveyed >= SURVEY_INTERVAL_SECONDS:
-            self._prepare()
-
-    def _prepare(self) -> None:
-        self._is_surveying, self._surveyed, self._is_outdated = True, self._monotonic(), False
-        self._committer.submit(self._measure_and_prepare, partial(self._survey_done, self._segments))
-
-    def _measure_and_prepare(self) -> tuple[int, bool]:
-        """In the thread: the bytes of all settled segments, and whether the next one is ready."""
-        prepared = self._files.prepare()
-        current = self._files.current
-        leave_out = frozenset() if current is None else frozenset({current})
-        return measure(self.directory, leave_out=leave_out), prepared
-
-    def _survey_done(self, segments: int, result: object, failure: BaseException | None) -> None:
-        self._is_surveying = False
-        if failure is not None:
-            self._fail(failure)
-        elif segments != self._segments or self._is_outdated:
-            # A segment was started or removed behind the survey: what it found is not so any more.
-            self._prepare()
-        elif isinstance(result, tuple):
-            self._take_survey(*result)
-
-    def _take_survey(self, settled_bytes: int, is_prepared: bool) -> None:  # noqa: FBT001 - the two parts of a survey
-        self._settled_bytes, self._is_prepared = settled_bytes, is_prepared
-        self._disk_full = not is_prepared
+        return groups * _CHECKPOINT_BYTES
 
     # ---- group commit
 
@@ -338,30 +312,30 @@ class FileJournal:
 
     def _plan_group(self) -> Callable[[], None]:
         """Take what waits, grow the tree, sign, and say what the thread writes: a group, or a header and a group."""
-        self._committing = self._take_group()
-        self._last_group = len(self._committing)
         first, before, checkpoint = self._log.size, self._log.tree, self._signed
+        is_due = self._mark.is_due(first) and self._space.may_begin(self._queued_bytes + self._checkpoints_bytes())
+        self._committing = self._take_group(self._mark.most(first, most=GROUP_MAX_RECORDS))
+        self._last_group = len(self._committing)
         self._log, self._signed = self._log.commit([waiting.leaf for waiting in self._committing])
-        frames = [waiting.frame for waiting in self._committing]
-        group = b"".join([*frames, render_frame(FrameType.CHECKPOINT, self._signed)])
-        self._queued_bytes -= sum(map(len, frames))
-        if len(group) <= self._free_bytes:
-            self._free_bytes -= len(group)
-            self._segment_bytes += len(group)
+        group = b"".join(waiting.frames for waiting in self._committing)
+        self._queued_bytes -= len(group)
+        group += render_frame(FrameType.CHECKPOINT, self._signed)
+        if self._space.fits(len(group)) and not is_due:
+            self._space.add(len(group))
             return partial(self._files.write, group)
         header = SegmentHeader(
-            public_key=self._log.signer.public_key, number=self._segments, before=before, checkpoint=checkpoint
+            public_key=self._log.signer.public_key, number=self._space.begun, before=before, checkpoint=checkpoint
         )
         group = render_frame(FrameType.HEADER, render_header(header)) + group
-        self._settled_bytes += self._segment_bytes
-        self._segments, self._segment_bytes = self._segments + 1, len(group)
-        self._free_bytes, self._is_prepared = self._bounds.segment_bytes - len(group), False
+        self._space.begin(len(group))
+        self._mark.begin(first)
         return partial(self._files.start, first, group)
 
-    def _take_group(self) -> list[_Waiting]:
-        taken, size = [self._queue.popleft()], 0
-        while self._queue and len(taken) < GROUP_MAX_RECORDS:
-            size += len(self._queue[0].frame)
+    def _take_group(self, most: int) -> list[_Waiting]:
+        taken = [self._queue.popleft()]
+        size = len(taken[0].frames)
+        while self._queue and len(taken) < most:
+            size += len(self._queue[0].frames)
             if size > GROUP_MAX_BYTES:
                 break
             taken.append(self._queue.popleft())
@@ -378,8 +352,7 @@ class FileJournal:
         for waiting in done:
             if not waiting.durable.done():
                 waiting.durable.set_result(None)
-        if not self._is_prepared and not self._disk_full and not self._is_surveying:
-            self._prepare()
+        self._space.prepare_next(is_wanted=self._mark.is_wanted)
         if self._queue:
             self._turn()
         else:

@@ -4,11 +4,11 @@
 The invariant: a batch is whole groups, so its last frame is a checkpoint that the writer signed; and nothing at or
 after the durable end that the caller gives is looked at, so a group that is being written is never seen half.
 
-    segment:  header | record record checkpoint | record checkpoint | zeros, or the end of the file
+    segment:  header | record record checkpoint | record companion checkpoint | zeros, or the end of the file
                      ^ the cursor stands where a group begins: (segment, offset, sequence)
 
-Checksums are checked, signatures and the tree are not: the journal was verified when it was recovered, and what is
-shipped is verified by the log. Blocking; used by one thread at a time.
+Checksums are checked; signatures, the tree and what a companion says are not: the journal was verified when it was
+recovered, and what is shipped is verified by the log. Blocking; used by one thread at a time.
 """
 
 import os
@@ -51,11 +51,20 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One group commit: its records, its note, and where it ends in its segment."""
+    """One group commit: its records, its note, and where it ends in its segment.
+
+    `companions` are what stands beside some of the records, with the place of each in `records`, rising.
+    """
 
     records: tuple[bytes, ...]
+    companions: tuple[tuple[int, bytes], ...]
     note: bytes
     end: int
+
+    @property
+    def size_bytes(self) -> int:
+        """What is shipped of it: its records, and what stands beside them."""
+        return sum(map(len, self.records)) + sum(len(beside) for _, beside in self.companions)
 
 
 class Slab:
@@ -97,15 +106,19 @@ class Slab:
     def group(self, offset: int) -> Group | None:
         """The group at `offset`, or None where the used part ends. Raises Corrupt, also for half a group."""
         records: list[bytes] = []
-        at = offset
+        companions: list[tuple[int, bytes]] = []
+        at, before = offset, 0
         while (frame := self.frame(at)) is not None:
             at = frame.end
             if frame.type == FrameType.CHECKPOINT and records:
-                return Group(records=tuple(records), note=frame.payload, end=at)
+                return Group(records=tuple(records), companions=tuple(companions), note=frame.payload, end=at)
             if frame.type == FrameType.RECORD:
                 records.append(frame.payload)
-            elif frame.type != FrameType.COMPANION and frame.type < IGNORABLE_FROM:
-                raise Corrupt(f"{self._name}: byte {frame.offset}", f"got a frame of type {frame.type} in a group")
+            elif frame.type == FrameType.COMPANION and before == FrameType.RECORD:
+                companions.append((len(records) - 1, frame.payload))
+            elif frame.type < IGNORABLE_FROM:
+                raise Corrupt(f"{self._name}: byte {frame.offset}", f"got a frame of type {frame.type} here in a group")
+            before = frame.type
         if at != offset:
             raise Corrupt(f"{self._name}: byte {at}", "got the end of the segment in a durable group")
         return None
@@ -144,19 +157,28 @@ class GroupReader:
             raise BadProof(f"got records {begin} to {last}, want some of the {durable} that are durable")
         cursor = self._seek(begin, durable)
         records: list[bytes] = []
+        companions: list[tuple[int, bytes]] = []
         note, size = b"", 0
         with closing(self._groups(cursor)) as groups:
             while cursor.sequence < last:
                 group, after = next(groups)
-                size += sum(map(len, group.records))
+                size += group.size_bytes
                 if records and (len(records) + len(group.records) > BATCH_MAX_RECORDS or size > BATCH_MAX_BYTES):
                     break
-                records.extend(group.records)
+                companions += [(cursor.sequence + place, beside) for place, beside in group.companions]
+                records += group.records
                 note, cursor = group.note, after
         if cursor.sequence > last or (end is not None and cursor.sequence != end):
             raise BadProof(f"got records {begin} to {last}, want what was or may be shipped as one batch")
         self._cursor = cursor
-        return JournaledBatch(writer=self._writer, begin=begin, end=cursor.sequence, records=tuple(records), note=note)
+        return JournaledBatch(
+            writer=self._writer,
+            begin=begin,
+            end=cursor.sequence,
+            records=tuple(records),
+            note=note,
+            companions=tuple(companions),
+        )
 
     def read_first(self) -> FirstRecord:
         """See Backlog.read_first."""

@@ -10,6 +10,9 @@ storage. What is true at a crash inside `start`, between its steps:
     sync the directory: the group is durable
     cut the segment before to what it uses: gives space back, changes no byte that is used
 
+A crash before that cut leaves zeros at the end of the segment before. They count as used until it is trimmed: as much
+as a segment, where one was begun on request (`FileJournal.begin_segment`) before the one before was full.
+
 Space is taken ahead, in `prepare`: only there can the disk be full without an accepted record being lost.
 Owned by the committer thread once the journal is open.
 """

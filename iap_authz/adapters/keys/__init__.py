@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing keys, each behind the port `Signer`."""
+"""Keys: those that sign, behind the port `Signer`, and those that open, behind `Vault`."""

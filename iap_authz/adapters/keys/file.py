@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key file of a log on disk: read by its owner only, made once, replaced whole.
+"""Key files on disk, and a log's first of all: read by their owner only, made once, replaced whole.
 
 The invariant: after a crash at any point the file holds the old keys or the new ones, never a part; it is never
-readable by others, not even for a moment; and a file that is there is never overwritten by a new log's key.
+readable by others, not even for a moment; and a file that is there is never overwritten by a new key.
 
     create   temporary file (0600), write, fsync, link to the name (fails if it is there), fsync the folder
     replace  temporary file (0600), write, fsync, rename over the name, fsync the folder
 
-Raises ConfigInvalid with what to do. What stands in a line is for `tlog.key_file`.
+A name that is a link, as in a mounted secret, is followed: what it leads to is read, checked and replaced, so that
+no file with the old keys stays behind it.
+
+Raises ConfigInvalid with what to do. What stands in a line of a log's file is for `tlog.key_file`.
 """
 
 import os
 import secrets
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,12 +51,12 @@ def load_verifiers(path: Path) -> tuple[VerifierKey, ...]:
 
 def load_keys(path: Path) -> tuple[PrivateKey, ...]:
     """The private keys in the file, which nobody but its owner may read."""
-    return _load(path, parse_key_file)
+    return load_private(path, parse_key_file)
 
 
 def load_retired(path: Path) -> tuple[VerifierKey, ...]:
     """The keys that were rotated out, the oldest first: what they have signed is still the log's."""
-    return _load(path, parse_retired)
+    return load_private(path, parse_retired)
 
 
 def create_key_file(path: Path, name: str) -> VerifierKey:
@@ -62,11 +65,7 @@ def create_key_file(path: Path, name: str) -> VerifierKey:
         key = PrivateKey(name=name, seed=secrets.token_bytes(SEED_BYTES))
     except Malformed as error:
         raise ConfigInvalid.of_file(path, str(error)) from None
-    try:
-        _store(path, [key], put=_link)
-    except FileExistsError:
-        message = "got a file that is there already, want a new name: a key that is lost cannot be made again"
-        raise ConfigInvalid.of_file(path, message) from None
+    create_private(path, render_key_file([key]))
     return key.verifier()
 
 
@@ -77,7 +76,7 @@ def add_key(path: Path) -> VerifierKey:
         message = "got a file with two keys, want one: finish the rotation before the next (`keys rotate --finish`)"
         raise ConfigInvalid.of_file(path, message)
     added = PrivateKey(name=keys[0].name, seed=secrets.token_bytes(SEED_BYTES))
-    _store(path, [*keys, added], retired=load_retired(path), put=os.replace)
+    replace_private(path, render_key_file([*keys, added], retired=load_retired(path)))
     return added.verifier()
 
 
@@ -89,11 +88,12 @@ def drop_key(path: Path) -> tuple[VerifierKey, VerifierKey]:
         raise ConfigInvalid.of_file(path, message)
     older, newer = keys
     retired = (*load_retired(path), older.verifier())[-RETIRED_MAX:]
-    _store(path, [newer], retired=retired, put=os.replace)
+    replace_private(path, render_key_file([newer], retired=retired))
     return older.verifier(), newer.verifier()
 
 
-def _load(path: Path, parse: Callable[[bytes], T]) -> T:
+def load_private(path: Path, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a file that nobody but its owner may read. Raises ConfigInvalid, for its Malformed too."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -109,6 +109,20 @@ def _load(path: Path, parse: Callable[[bytes], T]) -> T:
         raise ConfigInvalid.of_file(path, str(error)) from None
 
 
+def create_private(path: Path, content: bytes) -> None:
+    """Make a file that nobody but its owner may read. One that is there stays, and is a ConfigInvalid."""
+    try:
+        _put(path, content, put=_link)
+    except FileExistsError:
+        message = "got a file that is there already, want a new name: a key that is lost cannot be made again"
+        raise ConfigInvalid.of_file(path, message) from None
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put this content in the place of a file that was loaded. Raises ConfigInvalid, and then the old one stays."""
+    _put(path.resolve(), content, put=os.replace)
+
+
 def _check_file(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigInvalid.of_file(path, "got something that is no file, want a key file")
@@ -117,19 +131,13 @@ def _check_file(path: Path, status: os.stat_result) -> None:
         raise ConfigInvalid.of_file(path, f"got mode {mode:04o}, which lets others read the key: chmod 600 {path}")
 
 
-def _store(
-    path: Path,
-    keys: Sequence[PrivateKey],
-    *,
-    put: Callable[[Path, Path], None],
-    retired: Sequence[VerifierKey] = (),
-) -> None:
+def _put(path: Path, content: bytes, *, put: Callable[[Path, Path], None]) -> None:
     """Write a temporary file beside `path` and let `put` give it the name. Raises ConfigInvalid or FileExistsError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         try:
-            _write(descriptor, render_key_file(keys, retired=retired))
+            _write(descriptor, content)
             put(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -2,26 +2,29 @@
 """`SqlLedger`: writers, batches and notes, as the port `Ledger` wants them.
 
 The invariant: one call of `add` is one durable transaction, and a row that is read back is the row that was written,
-or Corrupt: each carries a checksum over its other columns.
+or Corrupt: each carries a checksum over its other columns. What stands beside sealed leaves comes in with the rounds,
+in the same transaction (`companions`); clearing the ledger keeps it, since no leaf has it.
 
 What was signed is never replaced: the first note of a size stays, byte for byte, and a second one must say the same
 (rule A3). Only its signatures may differ: a log that starts with a second key signs its head again. Batches are kept
 likewise (rule A1). Whether a writer's tree leads to its note's root is for the log to check (rule A4).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Table, bindparam, delete, func, insert, select
 
+from iap_authz.adapters.trail.companions import keep_companions
 from iap_authz.adapters.trail.standing import load_standing, store_standing
 from iap_authz.adapters.trail.store import reading, writing
 from iap_authz.adapters.trail.tables import batches, notes, writers
 from iap_authz.errors import Corrupt, shown
 from iap_authz.model.ids import WriterId
 from iap_authz.ports import BatchRow, RoundRows, WriterRow
+from iap_authz.records.log_leaves import log_id
 from iap_authz.tlog.hashing import HASH_BYTES, LeafIndex, NodeHash, TreeSize
 
 CHECKSUM_BYTES = 16
@@ -36,10 +39,14 @@ _Values = tuple[Any, ...]
 
 
 class SqlLedger:
-    """The ledger in a trail's database. It has no state in memory: reads may come from any thread, writes from one."""
+    """The ledger in a trail's database. It has no state in memory: reads may come from any thread, writes from one.
 
-    def __init__(self, engine: Engine) -> None:
+    `origin` is the log's. It is needed only where companions of leaves of the log's own are added.
+    """
+
+    def __init__(self, engine: Engine, *, origin: str | None = None) -> None:
         self._engine = engine
+        self._own = None if origin is None else log_id(origin)
 
     def load(self) -> tuple[TreeSize, list[WriterRow]]:
         """The tree size up to which the ledger stands, and all writers as of then, by id."""
@@ -53,6 +60,7 @@ class SqlLedger:
 
         Raises ValueError for rounds before those that are there, Corrupt for another note or batch in the same place.
         """
+        companions = list(_owned(rows, self._own))
         with writing(self._engine) as connection:
             size = load_standing(connection, _STANDING)
             if rows.size < size:
@@ -60,6 +68,7 @@ class SqlLedger:
             _keep_writers(connection, rows.writers)
             _keep(connection, batches, [_batch_values(row) for row in rows.batches], keys=2)
             _keep(connection, notes, list(rows.notes), keys=1)
+            keep_companions(connection, companions)
             store_standing(connection, _STANDING, rows.size)
 
     def batches(self, writer: WriterId, begin: int, end: int) -> list[BatchRow]:
@@ -89,11 +98,27 @@ class SqlLedger:
         return note
 
     def clear(self) -> None:
-        """Forget writers and batches, keep the notes."""
+        """Forget writers and batches, keep the notes and the companions."""
         with writing(self._engine) as connection:
             connection.execute(delete(writers))
             connection.execute(delete(batches))
             store_standing(connection, _STANDING, TreeSize(0))
+
+
+def _owned(rows: RoundRows, own: WriterId | None) -> Iterator[tuple[LeafIndex, WriterId, bytes]]:
+    """The companions of `rows`, with whose leaf each stands beside: a batch's, or else one of the log's own."""
+    ends = sorted((row.first_index, row.first_index + row.end - row.begin, row.writer) for row in rows.batches)
+    at, last = 0, -1
+    for index, beside in rows.companions:
+        if not last < index < rows.size:
+            raise ValueError(f"got a companion of leaf {index} after {last}, want rising ones below {rows.size}")
+        last = index
+        while at < len(ends) and ends[at][1] <= index:
+            at += 1
+        writer = ends[at][2] if at < len(ends) and ends[at][0] <= index else own
+        if writer is None:
+            raise ValueError(f"got a companion of leaf {index}, which is of no batch, want the log's origin for it")
+        yield index, writer, beside
 
 
 def _keep_writers(connection: Connection, rows: Iterable[WriterRow]) -> None:

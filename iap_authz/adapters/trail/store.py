@@ -10,7 +10,11 @@ What a returned write transaction has written is on stable storage (WAL, synchro
 overwritten (rule S6). Readers and one writer do not wait for each other; a second writer waits `BUSY_MAX_MS`.
 
 Crash states of the creation: no name; an empty file; a stamped one without tables; all tables and the version, in one
-transaction. The next opening goes on from each of them. File format: SQLite, "Database File Format", section 1.3.
+transaction. The next opening goes on from each of them. A trail of version 1, which knew nothing sealed, becomes one of
+version 2 in one transaction too: it gets the new tables, and its index, which has no tokens, is to be built anew.
+
+What was overwritten still stands in the WAL until `truncate_wal`. Temporary copies are kept in memory, never in a file.
+File format: SQLite, "Database File Format", section 1.3.
 """
 
 import os
@@ -20,17 +24,21 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, select
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, delete, event, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from iap_authz.adapters.trail.tables import metadata
-from iap_authz.errors import ConfigInvalid, Corrupt
+from iap_authz.adapters.trail import erasure_tables, postings_tables, seal_tables
+from iap_authz.adapters.trail.tables import metadata, records, spans, standing, terms
+from iap_authz.errors import ConfigInvalid, Corrupt, Unavailable
 
 APPLICATION_ID = int.from_bytes(b"IaTr", "big")
 """Says that a file is a trail of ours (SQLite keeps a place for it in the header)."""
 
-SCHEMA_VERSION = 1
-"""Raised with every change of `tables`."""
+SCHEMA_VERSION = 2
+"""Raised with every change of the tables."""
+
+TABLE_MODULES = (seal_tables, erasure_tables, postings_tables)
+"""Which put their tables into the same `metadata` when they are imported."""
 
 BUSY_MAX_MS = 10_000
 """How long a writer waits for the other one: longer than any transaction of 2,048 leaves on a slow disk."""
@@ -56,6 +64,7 @@ _SETTINGS: dict[str, tuple[str | int, str | int]] = {
     "synchronous": ("FULL", 2),
     "secure_delete": ("ON", 1),
     "trusted_schema": ("OFF", 0),
+    "temp_store": ("MEMORY", 2),
     "busy_timeout": (BUSY_MAX_MS, BUSY_MAX_MS),
     "cache_size": (-CACHE_KIB, -CACHE_KIB),
     "wal_autocheckpoint": (WAL_PAGES, WAL_PAGES),
@@ -101,6 +110,23 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """
     with _damage_named(engine), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
+
+
+def truncate_wal(engine: Engine) -> None:
+    """Move the whole WAL into the file and empty it: what was overwritten before is then nowhere any more (rule S6).
+
+    Call it outside a transaction. Raises Unavailable if a reader or a writer is in its way for `BUSY_MAX_MS`.
+    """
+    with _damage_named(engine):
+        pooled = engine.raw_connection()
+        try:
+            cursor = pooled.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, *_ = cursor.fetchone() or (1,)
+        finally:
+            pooled.close()
+    if busy:
+        raise Unavailable(f"the trail was in use for {BUSY_MAX_MS / 1000:g} s: its WAL could not be emptied")
 
 
 @contextmanager
@@ -181,11 +207,21 @@ def _make_schema(engine: Engine, file: Path) -> None:
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found == 0:
             metadata.create_all(connection, checkfirst=False)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif found == 1:
+            _take_index_away(connection)
+            metadata.create_all(connection)
         elif found != SCHEMA_VERSION:
             raise ConfigInvalid.of_file(file, f"got a trail of version {found}, want {SCHEMA_VERSION}")
+        if found != SCHEMA_VERSION:
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         for table in metadata.sorted_tables:
             _check_columns(connection, table, file)
+
+
+def _take_index_away(connection: Connection) -> None:
+    """What an index of version 1 has is derived, and lacks the tokens: it is built anew from leaf 0."""
+    metadata.drop_all(connection, tables=[records, spans, terms])
+    connection.execute(delete(standing).where(standing.c.name == "index"))
 
 
 def _check_columns(connection: Connection, table: Table, file: Path) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schema of the trail.
 
-The invariant: nothing about a person stands here (rules S4 and S9). What `records` holds are the clear fields of
-rule S4; subjects, devices, addresses, hosts and paths have no column, in no form.
+The invariant: nothing about a person stands here in a readable form (rules S4 and S9). What `records` holds are the
+clear fields of rule S4; subjects, devices, addresses, hosts and paths have no column. What is sealed, and how it is
+found, have modules of their own, which put their tables into the same `metadata`.
 
     standing   name -> size            how far the ledger and the index stand, in leaves of the log
     writers    one row a writer        its tree, its last note; `checksum` over the row
@@ -11,6 +12,9 @@ rule S4; subjects, devices, addresses, hosts and paths have no column, in no for
     terms      id <-> bytes            writers, rules, routes, ... of `records`, each once
     records    one row a leaf          numbers only, but the leaf's hash; NULL where the leaf has no such field
     spans      bucket -> times         earliest and latest time of 4,096 leaves each: what an index on time is for
+
+    seal_tables       subject keys, salts, epochs          erasure_tables    erasures and legal holds
+    postings_tables   the tokens of leaves
 
 Times are microseconds since 1970. Numbers below 2^63 only (`tlog.hashing`). Secondary indexes of `records`, chosen by
 measuring (inserts a second at 100,000 rows, 240 bytes a leaf): the first 8 bytes of the hash, not all 32 of it, since
@@ -55,13 +59,13 @@ batches = Table(
     Column("checksum", LargeBinary(16), nullable=False),
 )
 
-_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """SQLite keeps a table in the order of its INTEGER PRIMARY KEY, which has 64 bits; other words mean another index."""
 
 notes = Table(
     "notes",
     metadata,
-    Column("size", _RowNumber, primary_key=True, autoincrement=False),
+    Column("size", ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
     Column("checksum", LargeBinary(16), nullable=False),
 )
@@ -69,14 +73,14 @@ notes = Table(
 terms = Table(
     "terms",
     metadata,
-    Column("id", _RowNumber, primary_key=True, autoincrement=False),
+    Column("id", ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("value", LargeBinary, nullable=False, unique=True),
 )
 
 records = Table(
     "records",
     metadata,
-    Column("log_index", _RowNumber, primary_key=True, autoincrement=False),
+    Column("log_index", ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("audit_key", BigInteger, nullable=False),
     Column("audit_id", LargeBinary(32), nullable=False),
     Column("writer", BigInteger),
@@ -97,7 +101,7 @@ Index("records_by_writer", records.c.writer, records.c.log_index)
 spans = Table(
     "spans",
     metadata,
-    Column("bucket", _RowNumber, primary_key=True, autoincrement=False),
+    Column("bucket", ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("earliest", BigInteger, nullable=False),
     Column("latest", BigInteger, nullable=False),
 )

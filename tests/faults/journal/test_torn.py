@@ -19,7 +19,15 @@ from iap_authz.records.inspect import inspect_writer
 from iap_authz.records.record import service_record
 from iap_authz.records.room import MIB, JournalBounds
 from tests.fakes.clock import START as CLOCK_START
-from tests.fakes.journal import ORIGIN, FixedSigner, build_segments, record_id, sample_leaves, store_segments
+from tests.fakes.journal import (
+    ORIGIN,
+    FixedSigner,
+    build_segments,
+    record_id,
+    sample_leaves,
+    sealed_leaves,
+    store_segments,
+)
 
 SIGNER = FixedSigner()
 LEAVES = sample_leaves(SIGNER, 4)
@@ -58,6 +66,20 @@ def test_w3_a_tail_torn_at_every_byte_is_cut_and_not_damage(zeros: bytes) -> Non
         is_one_byte = len(segment[START:].strip(b"\0")) == 1
         is_clean = not segment[START:].strip(b"\0")
         assert kinds == (set() if is_clean else {Kind.STRAY} if is_one_byte and zeros else {Kind.CUT}), cut
+
+
+@pytest.mark.parametrize("zeros", [b"", UNUSED], ids=["file-ends", "zeros-follow"])
+def test_w3_a_tail_of_sealed_records_torn_at_every_byte_is_cut_and_not_damage(zeros: bytes) -> None:
+    """Also between a record's frame and that of its companion: the group has no checkpoint then."""
+    leaves, besides = sealed_leaves(SIGNER, 4)
+    ((name, before),) = build_segments(SIGNER, [[leaves[:2]]], besides=besides)
+    ((_, whole),) = build_segments(SIGNER, [[leaves[:2], leaves[2:]]], besides=besides)
+    assert whole.startswith(before)
+    for cut in range(len(before), len(whole)):
+        segment = whole[:cut] + (bytes(len(whole) - cut) + zeros if zeros else b"")
+        found = inspect_writer([(name, segment)], ORIGIN)
+        assert not found.damage, cut
+        assert (found.size, found.end) == (2, (name, len(before)))
 
 
 SECTOR = 512

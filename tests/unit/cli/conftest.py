@@ -18,8 +18,8 @@ Run = Callable[..., Result]
 def remote(monkeypatch: pytest.MonkeyPatch) -> MadeRemote:
     """The log that every command of the test reaches, whatever the address."""
     made = MadeRemote(small_log()[0])
-    monkeypatch.setattr("iap_authz.client.log.LogChannel", lambda _: made)
-    monkeypatch.setattr("iap_authz.client.LogChannel", lambda _: made)
+    monkeypatch.setattr("iap_authz.client.log.LogChannel", made.connect)
+    monkeypatch.setattr("iap_authz.client.LogChannel", made.connect)
     return made
 
 

@@ -3,10 +3,11 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from typer.testing import CliRunner, Result
 
 from iap_authz.adapters.keys.file import create_key_file
+from iap_authz.adapters.keys.index_key import create_index_key
+from iap_authz.adapters.keys.vault_file import add_vault_key, create_vault_file, load_vault_keys
 from iap_authz.cli import doctor as verb
 from iap_authz.cli import make_app
+from iap_authz.records.vault_file import VaultPrivateKey, render_vault_file
+from tests.fakes.softhsm import make_soft_token
 
 ORIGIN = "audit.example.com/orders"
+VAULT = "vault: {key_file: vault.key, index_key_file: index.key}"
 POLICY = "kind: Policy\nname: p\nroutes:\n- {name: r, match: {paths: ['/a']}, durability: journal}\n"
 
 
@@ -45,12 +51,16 @@ def log(tmp_path: Path) -> Path:
     (tmp_path / "log.pub").write_text(key.render())
     digest = sha256(b"token").hexdigest()
     (tmp_path / "enrolment.yaml").write_text(f"tokens:\n- {{name: tests, sha256: {digest}}}\n")
+    (tmp_path / "access.yaml").write_text(f"tokens:\n- {{name: alice, roles: [investigator], sha256: {digest}}}\n")
+    (tmp_path / "vault.pub").write_text(create_vault_file(tmp_path / "vault.key").render())
+    create_index_key(tmp_path / "index.key")
     (tmp_path / "store").mkdir(mode=0o700)
     (tmp_path / "head").mkdir(mode=0o700)
     path = tmp_path / "log.yaml"
     path.write_text(
         f"kind: Log\norigin: {ORIGIN}\nkey_file: log.key\ndirectory: store\nhead_file: head/head.sqlite\n"
         "listen: unix:log.sock\nenrolment_file: enrolment.yaml\n"
+        f"{VAULT}\nprivacy: {{access_file: access.yaml}}\n"
     )
     return path
 
@@ -65,7 +75,7 @@ def sidecar(log: Path) -> Path:
     path = folder / "sidecar.yaml"
     path.write_text(
         f"kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: {ORIGIN}\npolicies: [policy.yaml]\n"
-        "journal: {directory: journal, bound: 4MiB}\n"
+        f"journal: {{directory: journal, bound: 4MiB}}\nseal: {{vault_key: {(folder / 'vault.pub').read_text()}}}\n"
         f"log: {{address: 'unix:log.sock', verifier_key: '{(folder / 'log.pub').read_text()}',"
         " enrolment_token_file: token}\n"
     )
@@ -100,6 +110,7 @@ def test_all_is_well(log: Path, sidecar: Path, served: health.HealthServicer) ->
     troubled = {name: said for name, said in found.items() if said[0] != "ok" and not name.startswith(places)}
     assert troubled.keys() <= {"demo's Envoy"}
     assert {"key file", "enrolment file", "enrolment token", "audit log", "source policy"} <= found.keys()
+    assert {"vault", "vault key's age", "index key", "access file", "seal"} <= found.keys()
 
 
 @pytest.mark.parametrize("year", [1970, 2025, 2100, 2262])
@@ -121,18 +132,21 @@ def test_a_slow_protobuf_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fail  protobuf: got the python implementation, want upb" in run().output
 
 
-@pytest.mark.parametrize("name", ["log.key", "token"])
+SECRETS = {"log.key": "key file", "token": "enrolment token", "vault.key": "vault", "index.key": "index key"}
+FILES = SECRETS | {"enrolment.yaml": "enrolment file", "access.yaml": "access file"}
+
+
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_that_others_may_read_fails_with_the_fix(name: str, log: Path, sidecar: Path) -> None:
     (log.parent / name).chmod(0o644)
-    health_, message = checks(log, sidecar)["key file" if name == "log.key" else "enrolment token"]
+    health_, message = checks(log, sidecar)[SECRETS[name]]
     assert (health_, f"chmod 600 {log.parent / name}" in message) == ("fail", True)
 
 
-@pytest.mark.parametrize("name", ["log.key", "token", "enrolment.yaml"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_not_there_fails(name: str, log: Path, sidecar: Path) -> None:
     (log.parent / name).unlink()
-    check = {"log.key": "key file", "token": "enrolment token", "enrolment.yaml": "enrolment file"}[name]
-    health_, message = checks(log, sidecar)[check]
+    health_, message = checks(log, sidecar)[FILES[name]]
     assert (health_, "No such file" in message) == ("fail", True)
 
 
@@ -146,6 +160,61 @@ def test_a_key_of_another_name_fails(log: Path) -> None:
 def test_an_enrolment_file_that_the_log_would_refuse_fails(content: str, log: Path) -> None:
     (log.parent / "enrolment.yaml").write_text(content)
     assert checks(log)["enrolment file"][0] == "fail"
+
+
+@pytest.mark.parametrize(("days", "health_"), [(0, "ok"), (30, "ok"), (31, "warn"), (400, "warn")])
+def test_s7_a_vault_key_older_than_30_days_is_a_warning(log: Path, days: int, health_: str) -> None:
+    path = log.parent / "vault.key"
+    made = datetime.now(UTC).date() - timedelta(days=days)
+    aged = [VaultPrivateKey(epoch=key.epoch, created=made, secret=key.secret) for key in load_vault_keys(path)]
+    path.write_bytes(render_vault_file(aged))
+    found, message = checks(log)["vault key's age"]
+    assert (found, f"`iap-authz keys rotate {path}`, then restart the log" in message) == (health_, health_ == "warn")
+    add_vault_key(path)
+    assert checks(log)["vault key's age"] == ("ok", "")
+
+
+def test_a_vault_file_that_is_none_fails_and_is_not_quoted(log: Path) -> None:
+    (log.parent / "vault.key").write_text("PRIVATE+VAULT+1+2026-01-31+c2VjcmV0\n")
+    health_, message = checks(log)["vault"]
+    assert (health_, "c2VjcmV0" in message) == ("fail", False)
+
+
+def test_a_vault_on_a_token(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (log.parent / "soft").mkdir()
+    token = make_soft_token(log.parent / "soft", monkeypatch)
+    place = token.place
+    section = f"module: {place.module}, token: {place.token}, label: {place.label}, pin_file: {place.pin_file}"
+    log.write_text(log.read_text().replace(VAULT, f"vault: {{pkcs11: {{{section}}}, index_key_file: index.key}}"))
+    health_, message = checks(log)["vault"]
+    assert (health_, "make one (`iap-authz keys new vault`)" in message) == ("fail", True)
+    token.make_keys(1)
+    found = checks(log)
+    assert (found["vault"], found["vault key's age"]) == (("ok", ""), ("ok", ""))
+    token.delete("vault-1")
+    token.make_by_hand("vault-2", id=b"2+2020-01-31")
+    health_, message = checks(log)["vault key's age"]
+    assert (health_, "`iap-authz keys new vault --pkcs11-module ...`" in message) == ("warn", True)
+    place.pin_file.write_text("wrong-pin")
+    health_, message = checks(log)["vault"]
+    assert (health_, "does not take this PIN" in message, "wrong-pin" in message) == ("fail", True, False)
+
+
+def test_personal_data_in_the_open_is_a_warning(log: Path, sidecar: Path) -> None:
+    log.write_text(log.read_text().replace(VAULT, "vault: none"))
+    sidecar.write_text(re.sub(r"seal: \{.*\}\n", "seal: none\n", sidecar.read_text()))
+    found = checks(log, sidecar)
+    assert [found[name][0] for name in ("vault", "seal")] == ["warn", "warn"]
+    assert "index key" not in found
+
+
+def test_an_access_file_that_the_log_would_refuse_fails_and_none_is_a_warning(log: Path) -> None:
+    (log.parent / "access.yaml").write_text("tokens:\n- {name: a, roles: [root], sha256: ab}\n")
+    health_, message = checks(log)["access file"]
+    assert (health_, "'root'" in message) == ("fail", True)
+    log.write_text(log.read_text().replace("privacy: {access_file: access.yaml}\n", ""))
+    health_, message = checks(log)["access file"]
+    assert (health_, "nobody may open" in message) == ("warn", True)
 
 
 def test_a_configuration_that_the_service_would_refuse_fails(log: Path, tmp_path: Path) -> None:
@@ -256,8 +325,12 @@ def test_nothing_is_changed(log: Path, sidecar: Path) -> None:
 
 
 def test_no_secret_is_shown(log: Path, sidecar: Path) -> None:
-    secret = (log.parent / "log.key").read_text().split("+", 4)[4].strip()
+    plus = {"log.key": 4, "vault.key": 4, "index.key": 1}
+    secrets = [(log.parent / name).read_text().split("+", count)[-1].strip() for name, count in plus.items()]
     (log.parent / "log.key").write_text((log.parent / "log.key").read_text().replace(ORIGIN, "x"))
+    for key in (log.parent / "vault.key", log.parent / "index.key"):
+        key.write_text(key.read_text().replace("+", "-", 1))
     output = run("-c", log, "-c", sidecar).output
-    assert secret not in output
-    assert "PRIVATE" not in output
+    assert output.count("fail ") >= 3
+    assert not any(secret[:12] in output for secret in secrets)
+    assert not re.search(r"PRIVATE.(KEY.x|VAULT.1)", output)

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 from google.protobuf.message import Message
@@ -18,11 +19,18 @@ from iap_authz.tlog.hashing import NodeHash, TreeSize, leaf_hash
 from tests.fakes.clock import START
 from tests.fakes.journal import ORIGIN, counted
 from tests.fakes.log_core import LogCore, Shipper, Stores, log_signer, open_core
+from tests.fakes.made_log import MadeWriter
+from tests.fakes.sealed import VAULT, SealingWriter, TestVault, seal_of
 
 
-def play(test: Callable[[LogCore, Shipper], Awaitable[None]]) -> None:
+def play(
+    test: Callable[[LogCore, Shipper], Awaitable[None]],
+    *,
+    vault: TestVault | None = None,
+    made: MadeWriter | None = None,
+) -> None:
     """One life of a log with a writer, then the next: it starts, and all its leaves fit."""
-    stores, writer = Stores(), Shipper()
+    stores, writer = Stores(vault=vault), Shipper(made=made)
 
     async def first() -> None:
         async with open_core(stores) as core:
@@ -249,3 +257,60 @@ def test_w6_a_fork_while_the_first_batch_is_on_its_way_is_found_too() -> None:
         assert bodies[-2:] == ["alert", "writer_retired"]
 
     play(test)
+
+
+def sealed_as(body: Message, *, junk: bytes = b"") -> Callable[[SealingWriter], bytes]:
+    """The next record of a writer: a sealed part that nobody opens, in a body that usually has none, and `junk`."""
+
+    def make(made: SealingWriter) -> bytes:
+        number = len(made.leaves)
+        seal = seal_of(ORIGIN, made.writer)
+        record_ = parse_record(made.add_sealed())
+        made.besides[number] = seal.beside
+        record_.sealed.ciphertext = bytes(256 + 16)
+        record_.sealed.companion_sha256 = sha256(seal.beside).digest()
+        record_.ClearField("decision")
+        field = next(one for one in record_.DESCRIPTOR.fields if one.message_type is body.DESCRIPTOR)
+        getattr(record_, field.name).CopyFrom(body)
+        getattr(record_, field.name).SetInParent()
+        made.leaves[number] = record_.SerializeToString(deterministic=True) + junk
+        return made.leaves[number]
+
+    return make
+
+
+ODD_SEALED: dict[str, Callable[[SealingWriter], bytes]] = {
+    "as they are made": lambda made: made.add_sealed(),
+    "never to be opened": sealed_as(record_pb2.Decision()),
+    "in a heartbeat": sealed_as(record_pb2.Heartbeat()),
+    "in a stop": sealed_as(record_pb2.WriterStopped()),
+    "in a count": sealed_as(record_pb2.Refusals(count=1)),
+    "in an alert": sealed_as(record_pb2.Alert(rule="mine")),
+    "with a field nobody knows": sealed_as(record_pb2.Outcome(), junk=b"\x38\x01"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_SEALED)
+def test_s2_what_is_sealed_and_admitted_folds_again(kind: str) -> None:
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        assert isinstance(writer.made, SealingWriter)
+        ODD_SEALED[kind](writer.made)
+        writer.made.add()
+        await core.log.append(writer.batch(*writer.commit(1)))
+
+    play(test, vault=VAULT, made=SealingWriter())
+
+
+@pytest.mark.parametrize("kind", ["log_read", "erasure", "writer_checkpoint"])
+def test_no_writer_seals_what_only_the_log_may_make(kind: str) -> None:
+    body = type(getattr(record_pb2.Record(), kind))()
+
+    async def test(core: LogCore, writer: Shipper) -> None:
+        await core.log.append(writer.batch(0, 1))
+        assert isinstance(writer.made, SealingWriter)
+        sealed_as(body)(writer.made)
+        with pytest.raises(Malformed):
+            await core.log.append(writer.batch(*writer.commit(1)))
+
+    play(test, vault=VAULT, made=SealingWriter())

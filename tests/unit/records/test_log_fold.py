@@ -298,7 +298,7 @@ def test_the_head_that_is_read_fast_is_the_one_that_a_parser_reads() -> None:
                 sequence=RecordSequence(sequence),
                 record_id=record_id(1),
                 time=START,
-                personal=personal,
+                personal=None if personal is None else (personal, None),
             )
             assert read_head(leaf) == parse_head(leaf)
             assert read_head(leaf) == (writer, sequence, number_of(parse_record(leaf).WhichOneof("body")))

@@ -56,13 +56,13 @@ def render(decision: Decision = DECISION, facts: facts_pb2.Facts | None = None) 
         time=START,
         spent=timedelta(microseconds=1234),
         http_status=403,
+        seal=None,
     )
 
 
-def service(body: Message, **more: Message) -> bytes:
-    return service_record(
-        body, writer=WRITER, sequence=Sequence(1), record_id=bytes(16), time=START, personal=more.get("personal")
-    )
+def service(body: Message, personal: Message | None = None) -> bytes:
+    said = None if personal is None else (personal, None)
+    return service_record(body, writer=WRITER, sequence=Sequence(1), record_id=bytes(16), time=START, personal=said)
 
 
 # ---- what is clear (rule S4)

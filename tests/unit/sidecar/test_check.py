@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
+from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.adapters.envoy.request import parse_check
 from iap_authz.facts.location import Networks
 from iap_authz.model.ids import AuditId, Sequence, WriterId
@@ -18,13 +19,18 @@ from iap_authz.policy.source import SourceFile
 from iap_authz.ports import Answer, Appended
 from iap_authz.records.record import audit_id
 from iap_authz.records.room import Room
+from iap_authz.records.seal import Seal
+from iap_authz.records.seal_settings import SealSettings
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.refusals import RefusalCounter
+from iap_authz.sidecar.sealing import Seals, UnsafeNoSeals
 from iap_authz.sidecar.shipping import NoLog
 from iap_authz.sidecar.snapshot import LocationSettings, Snapshot
+from iap_authz.sidecar.subject_keys import SubjectKeys
 from tests.fakes.checks import check_request
 from tests.fakes.clock import ManualClock
-from tests.fakes.journal import FixedSigner, MemoryJournal, start_record
+from tests.fakes.journal import ORIGIN, FixedSigner, MemoryJournal, start_record
+from tests.fakes.sealed import VAULT, open_leaf
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 POLICY = b"""
@@ -69,14 +75,36 @@ class HandShipping:
 class BrokenJournal(MemoryJournal):
     """A journal with a defect."""
 
-    def append_nowait(self, build: Callable[[WriterId, Sequence], bytes], *, room: Room) -> Appended:  # noqa: ARG002
+    def append_nowait(
+        self,
+        build: Callable[[WriterId, Sequence], bytes],  # noqa: ARG002 -- the port's
+        *,
+        room: Room,  # noqa: ARG002 -- the port's
+        beside: bytes = b"",  # noqa: ARG002 -- the port's
+    ) -> Appended:
         raise RuntimeError("defect")
 
 
-class Bench:
-    """One Check with everything a test turns."""
+class WatchedSeals:
+    """Seals like a sidecar does, and notes for whom. The next calls raise what is in `failing`, one each."""
 
-    def __init__(self, *, hold: bool = False, broken: bool = False) -> None:
+    def __init__(self, writer: WriterId, clock: ManualClock) -> None:
+        settings = SealSettings(origin=ORIGIN, seal_epoch=1, vault=VAULT.vault_key())
+        self._keys = SubjectKeys(settings, writer=writer, monotonic=clock.monotonic)
+        self.asked: list[facts_pb2.Facts] = []
+        self.failing: list[BaseException] = []
+
+    def seal_for(self, facts: facts_pb2.Facts) -> Seal:
+        self.asked.append(facts)
+        if self.failing:
+            raise self.failing.pop(0)
+        return self._keys.seal_for(facts)
+
+
+class Bench:
+    """One Check with everything a test turns. Its records are sealed where a test is about that."""
+
+    def __init__(self, *, hold: bool = False, broken: bool = False, sealed: bool = False) -> None:
         self.clock = ManualClock(NOW)
         self.shipping = HandShipping()
         signer = FixedSigner()
@@ -84,6 +112,8 @@ class Bench:
         if not broken:
             self.journal.append_nowait(lambda _, __: start_record(signer, time=NOW), room=Room.RESERVE)
         self.refusals = RefusalCounter(self.journal, self.clock)
+        self.watched = WatchedSeals(self.journal.writer, self.clock)
+        self.seals: Seals = self.watched if sealed else UnsafeNoSeals()
         self.failing: BaseException | None = None
         self.snapshot_in_force = Snapshot(
             policy=load_policy([SourceFile(name="p.yaml", content=POLICY)]),
@@ -104,6 +134,7 @@ class Bench:
             journal=self.journal,
             clock=self.clock,
             refusals=self.refusals,
+            seals=self.seals,
             max_in_flight=2,
             shipping=self.shipping,
         )
@@ -121,6 +152,10 @@ class Bench:
     @property
     def records(self) -> list[record_pb2.Record]:
         return self.journal.records[1:]
+
+    def opened(self, number: int) -> record_pb2.PersonalPart:
+        """What is sealed in a record, by its number without record 0."""
+        return open_leaf(self.leaves[number], self.journal.besides[number + 1])
 
     async def check(self, path: str, seconds: float = 5.0) -> Answer:
         return await self.check_service.check(asked(path), self.clock.monotonic() + seconds)
@@ -456,6 +491,7 @@ def test_without_a_log_nothing_refuses_and_nothing_is_ever_in_it() -> None:
             journal=bench.journal,
             clock=bench.clock,
             refusals=bench.refusals,
+            seals=bench.seals,
             max_in_flight=2,
         )
         answer = await alone.check(asked("/open"), bench.clock.monotonic() + 5)
@@ -464,5 +500,103 @@ def test_without_a_log_nothing_refuses_and_nothing_is_ever_in_it() -> None:
         assert answer.decision.reason is Reason.LOG_UNAVAILABLE
         assert not no_log.refuses
         assert not no_log.shipped(0).done()
+
+    run(test)
+
+
+# ---- sealing
+
+
+@pytest.mark.parametrize("path", ["/open", "/closed", "/nothing", "//open", "/open;x"])
+def test_s4_what_is_known_of_a_person_is_sealed_whatever_is_decided(path: str) -> None:
+    async def test() -> None:
+        bench = Bench(sealed=True)
+        await bench.check(path)
+        (record,) = bench.records
+        assert record.WhichOneof("personal") == "sealed"
+        (facts,) = bench.watched.asked
+        assert bench.opened(0).decision.facts == facts
+        assert facts.request.peer == "192.0.2.7"
+        assert b"192.0.2.7" not in bench.leaves[0]
+
+    run(test)
+
+
+def test_s4_what_is_too_large_is_sealed_too() -> None:
+    async def test() -> None:
+        bench = Bench(sealed=True)
+        context = {f"k{number}": "x" * 500 for number in range(200)}
+        large = parse_check(check_request(path="/open", context=context).SerializeToString())
+        answer = await bench.check_service.check(large, bench.clock.monotonic() + 1)
+        assert answer.decision.reason is Reason.MALFORMED_REQUEST
+        (record,) = bench.records
+        assert record.WhichOneof("personal") == "sealed"
+        assert list(record.decision.missing) == ["request.context"]
+        kept = bench.opened(0).decision.facts
+        assert (kept.request.peer, dict(kept.request.context)) == ("192.0.2.7", {})
+
+    run(test)
+
+
+def test_s4_a_refusal_after_a_defect_is_sealed_with_the_key_of_nobody() -> None:
+    async def test() -> None:
+        bench = Bench(sealed=True)
+        bench.failing = ValueError("defect")
+        answer = await bench.check("/open")
+        assert answer.decision.reason is Reason.INTERNAL_ERROR
+        (record,) = bench.records
+        assert record.WhichOneof("personal") == "sealed"
+        assert bench.watched.asked == [facts_pb2.Facts()]
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", [ValueError, MemoryError, KeyboardInterrupt, RecursionError])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_defect_in_sealing_refuses_and_writes_nothing_in_the_open(kind: type[BaseException], times: int) -> None:
+    """The refusal is sealed; where that fails too, it is counted."""
+
+    async def test() -> None:
+        bench = Bench(sealed=True)
+        bench.watched.failing = [kind("defect"), *([ValueError("defect")] * (times - 1))]
+        answer = await bench.check("/open")
+        assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.INTERNAL_ERROR)
+        assert [record.WhichOneof("personal") for record in bench.records] == ["sealed"] * (2 - times)
+        assert bench.refusals.waiting == times - 1
+        assert (await bench.check("/open")).decision.verdict is Verdict.ALLOW
+
+    run(test)
+
+
+def test_a_full_journal_is_no_reason_to_write_in_the_open() -> None:
+    async def test() -> None:
+        bench = Bench(sealed=True)
+        bench.journal.full = {Room.REFUSAL}
+        await bench.check("/closed")
+        await bench.check("/open")
+        assert [record.WhichOneof("personal") for record in bench.records] == ["sealed"]
+        assert list(bench.journal.besides) == [1]
+
+    run(test)
+
+
+def test_without_sealing_nothing_stands_beside_a_record() -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.check("/open")
+        assert [record.WhichOneof("personal") for record in bench.records] == ["open"]
+        assert bench.journal.besides == {}
+
+    run(test)
+
+
+def test_an_outcome_says_nothing_of_a_person() -> None:
+    async def test() -> None:
+        bench = Bench(hold=True, sealed=True)
+        await bench.check("/open", seconds=0.0)
+        bench.journal.release()
+        await asyncio.sleep(0)
+        decided, followed = bench.records
+        assert (decided.WhichOneof("personal"), followed.WhichOneof("personal")) == ("sealed", None)
 
     run(test)

@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, first: Snapshot) -> None:
         signer, clock = FixedSigner(), ManualClock()
         self.next = first
-        self.shipped = 0
+        self.shipped = self.oldest_seal_epoch = 0
         self.drained: list[tuple[str | None, bool]] = []
         self.journal = MemoryJournal(signer)
         self.refusals = RefusalCounter(self.journal, clock)
@@ -50,6 +50,7 @@ class Bench:
                 source_ages={"keys": 1.5},
                 log_checkpoint=b"the log's note",
                 shipped_sequence=self.shipped,
+                oldest_seal_epoch=self.oldest_seal_epoch,
             ),
             drain=self.drain,
         )
@@ -192,6 +193,18 @@ def test_g3_heartbeats_and_the_end_quote_the_log() -> None:
         beat, stopped = bench.journal.records[-2].heartbeat, bench.journal.records[-1].writer_stopped
         assert (beat.log_checkpoint, beat.shipped_sequence) == (b"the log's note", 2)
         assert stopped.log_checkpoint == b"the log's note"
+
+    run(test)
+
+
+def test_s5_a_heartbeat_says_from_which_seal_epoch_on_there_is_anything() -> None:
+    async def test() -> None:
+        bench = Bench(policy_of("/a"))
+        await bench.sidecar.start()
+        for bench.oldest_seal_epoch in (0, 4, 7):
+            bench.sidecar._beat()  # noqa: SLF001
+        claims = [record.heartbeat.oldest_seal_epoch for record in bench.journal.records[-3:]]
+        assert claims == [0, 4, 7]
 
     run(test)
 

@@ -9,6 +9,7 @@ import pytest
 from iap_authz.errors import BadProof, Malformed
 from iap_authz.tlog.batch import (
     STAGE_MAGIC,
+    STAGE_MAGIC_V1,
     BatchPlan,
     Stage,
     parse_stage,
@@ -232,7 +233,25 @@ def test_stages_that_are_none() -> None:
         with pytest.raises(Malformed):
             parse_stage(data[:cut])
     too_large = STAGE_MAGIC + b"\xff" * 8 + data[len(STAGE_MAGIC) + 8 :]
-    empty_entry = data[: -2 - len(TREE.entries[4])] + b"\x00\x00"
-    for bad in (data + b"\x00", b"x" + data[1:], too_large, empty_entry):
+    empty_entry = data[: -6 - len(TREE.entries[4])] + bytes(6)
+    for bad in (data + b"\x00", b"x" + data[1:], too_large, empty_entry, data[:-1] + b"\x01"):
+        with pytest.raises(Malformed):
+            parse_stage(bad)
+
+
+def test_s2_what_is_beside_the_entries_is_kept_and_leads_nowhere() -> None:
+    plain = Stage(edge=edge_of(300), root=TREE.root(300), entries=TREE.entries[300:310])
+    stage = replace(plain, beside=b"opaque " * 1_000)
+    read_back = parse_stage(render_stage(stage))
+    assert read_back == stage
+    assert recover(read_back, size=310, root=TREE.root(310)) == recover(plain, size=310, root=TREE.root(310))
+    assert render_stage(stage) != render_stage(plain)
+
+
+def test_a_stage_of_the_former_version_is_read() -> None:
+    stage = Stage(edge=edge_of(300), root=TREE.root(300), entries=TREE.entries[300:310])
+    data = STAGE_MAGIC_V1 + render_stage(stage)[len(STAGE_MAGIC) : -4]
+    assert parse_stage(data) == stage
+    for bad in (data + bytes(4), data[:-1]):
         with pytest.raises(Malformed):
             parse_stage(bad)

@@ -19,7 +19,7 @@ from iap_authz.tlog.hashing import LeafIndex, leaf_hash
 from iap_authz.trail.match import matches, parse_or_none
 from iap_authz.trail.records import Trail
 from iap_authz.trail.worker import Worker
-from tests.fakes.trail import WRITERS, FakeLeaves, mixed_leaves
+from tests.fakes.trail import WRITERS, FakeLeaves, add_plain, mixed_leaves
 
 LEAVES = mixed_leaves(120)
 QUERIES = [log_pb2.SearchRecordsRequest(country="DE"), log_pb2.SearchRecordsRequest(writer=WRITERS[0])]
@@ -33,7 +33,7 @@ FLIPS = (0x41, 0x80)
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("sound") / "trail"
     engine = open_trail(path)
-    SqlIndex(engine).add(LeafIndex(0), LEAVES)
+    add_plain(SqlIndex(engine), LeafIndex(0), LEAVES)
     engine.dispose()
     return path.read_bytes()
 
@@ -91,8 +91,8 @@ async def search(trail: Trail, query: log_pb2.SearchRecordsRequest) -> str:
     except Corrupt:
         return "corrupt"
     found = [one.entry.index for one in answer.records]
-    assert all(matches(query, parse_or_none(LEAVES[at])) for at in found)
-    wanted = [at for at, leaf in enumerate(LEAVES) if matches(query, parse_or_none(leaf))]
+    assert all(matches(query, parse_or_none(LEAVES[at]), None) for at in found)
+    wanted = [at for at, leaf in enumerate(LEAVES) if matches(query, parse_or_none(leaf), None)]
     return "right" if found == wanted[: len(found)] and len(found) == min(len(wanted), 100) else "missing"
 
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+from collections.abc import Collection
 from collections.abc import Sequence as Many
 
 import pytest
@@ -11,7 +12,7 @@ from iap_authz.errors import Corrupt
 from iap_authz.tlog.hashing import LeafIndex
 from iap_authz.trail.indexer import CHUNK_LEAVES, Indexer
 from iap_authz.trail.worker import Worker
-from tests.fakes.trail import FakeLeaves, MemoryIndex, decision_leaf, mixed_leaves
+from tests.fakes.trail import FakeLeaves, MemoryIndex, add_plain, decision_leaf, mixed_leaves
 
 
 class WatchedIndex(MemoryIndex):
@@ -22,10 +23,10 @@ class WatchedIndex(MemoryIndex):
         self.added: list[tuple[int, int]] = []
         self.failure: Exception | None = None
 
-    def add(self, first: LeafIndex, leaves: Many[bytes]) -> None:
+    def add(self, first: LeafIndex, leaves: Many[bytes], tokens: Many[Collection[int]]) -> None:
         if self.failure is not None:
             raise self.failure
-        super().add(first, leaves)
+        super().add(first, leaves, tokens)
         self.added.append((first, len(leaves)))
 
 
@@ -62,7 +63,7 @@ def test_it_adds_what_there_is_in_chunks_and_then_what_comes() -> None:
 
 def test_it_goes_on_where_the_index_stands() -> None:
     leaves, index = FakeLeaves(mixed_leaves(20)), WatchedIndex()
-    index.add(LeafIndex(0), leaves.leaves[:15])
+    add_plain(index, LeafIndex(0), leaves.leaves[:15])
     asyncio.run(keep_up(leaves, index))
     assert index.added == [(0, 15), (15, 5)]
     assert min(first for first, _ in leaves.reads) == 14, "leaves that are indexed are not read again"
@@ -86,14 +87,14 @@ def test_the_size_follows() -> None:
 
 def test_an_index_that_is_ahead_of_the_log_is_refused() -> None:
     leaves, index = FakeLeaves(mixed_leaves(5)), MemoryIndex()
-    index.add(LeafIndex(0), mixed_leaves(6))
+    add_plain(index, LeafIndex(0), mixed_leaves(6))
     with pytest.raises(Corrupt, match="got an index of 6 leaves, want at most the log's 5: build it anew"):
         asyncio.run(keep_up(leaves, index))
 
 
 def test_an_index_of_another_log_is_refused() -> None:
     leaves, index = FakeLeaves([decision_leaf(n) for n in range(5)]), MemoryIndex()
-    index.add(LeafIndex(0), [decision_leaf(n, rule="other") for n in range(3)])
+    add_plain(index, LeafIndex(0), [decision_leaf(n, rule="other") for n in range(3)])
     with pytest.raises(Corrupt, match="got an index that does not know leaf 2"):
         asyncio.run(keep_up(leaves, index))
 

@@ -10,7 +10,7 @@ from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.errors import Malformed
 from iap_authz.model.reason import Reason, Verdict
 from iap_authz.records.record import parse_record, render_time
-from iap_authz.trail.match import NAME_MAX_BYTES, VALUES_MAX, body_of, check_query, matches
+from iap_authz.trail.match import NAME_MAX_BYTES, PERSONAL_MAX_BYTES, VALUES_MAX, body_of, check_query, matches
 from tests.fakes.clock import START
 from tests.fakes.trail import DIGESTS, WRITERS, decision_leaf, heartbeat_leaf, newer_leaf
 
@@ -66,54 +66,51 @@ UNFITTING = {
 @pytest.mark.parametrize("name", FITTING)
 def test_a_record_that_fits(name: str) -> None:
     check_query(FITTING[name])
-    assert matches(FITTING[name], DECISION)
+    assert matches(FITTING[name], DECISION, None)
 
 
 @pytest.mark.parametrize("name", UNFITTING)
 def test_a_record_that_does_not(name: str) -> None:
     check_query(UNFITTING[name])
-    assert not matches(UNFITTING[name], DECISION)
+    assert not matches(UNFITTING[name], DECISION, None)
 
 
 def test_only_decisions_have_what_decisions_have() -> None:
     for name in ("verdicts", "reasons", "rule", "route", "country", "policy_digest"):
-        assert not matches(FITTING[name], HEARTBEAT)
-    assert not matches(Query(verdicts=[0]), HEARTBEAT)
+        assert not matches(FITTING[name], HEARTBEAT, None)
+    assert not matches(Query(verdicts=[0]), HEARTBEAT, None)
     for name in ("nothing", "writer", "from", "to", "pages"):
-        assert matches(FITTING[name], HEARTBEAT)
+        assert matches(FITTING[name], HEARTBEAT, None)
 
 
 def test_a_leaf_that_is_no_record_has_an_unknown_body_and_nothing_else() -> None:
     assert body_of(None) == body_of(parse_record(newer_leaf(1))) == "unknown"
-    assert matches(Query(), None)
-    assert matches(Query(bodies=["decision", "unknown"], newest_first=True), None)
-    assert matches(Query(bodies=["unknown"]), parse_record(newer_leaf(1)))
-    assert not matches(Query(bodies=["unknown"]), DECISION)
+    assert matches(Query(), None, None)
+    assert matches(Query(bodies=["decision", "unknown"], newest_first=True), None, None)
+    assert matches(Query(bodies=["unknown"]), parse_record(newer_leaf(1)), None)
+    assert not matches(Query(bodies=["unknown"]), DECISION, None)
     for name in set(FITTING) - {"nothing", "pages"}:
-        assert not matches(FITTING[name], None)
-    assert not matches(Query(bodies=["unknown"], writer=WRITERS[0]), None)
+        assert not matches(FITTING[name], None, None)
+    assert not matches(Query(bodies=["unknown"], writer=WRITERS[0]), None, None)
 
 
 def test_times_are_compared_in_whole_microseconds() -> None:
     """What is below a microsecond is cut, of the record's time and of the search's: an index keeps no more."""
-    assert matches(between(stamp(0, nanos=999), None), DECISION)
-    assert not matches(between(None, stamp(0, nanos=999)), DECISION)
+    assert matches(between(stamp(0, nanos=999), None), DECISION, None)
+    assert not matches(between(None, stamp(0, nanos=999)), DECISION, None)
 
 
 def test_an_instant_holds_nothing() -> None:
     check_query(between(stamp(0), stamp(0)))
-    assert not matches(between(stamp(0), stamp(0)), DECISION)
+    assert not matches(between(stamp(0), stamp(0)), DECISION, None)
 
 
 REFUSED = {
-    "subject": (Query(subject="alice"), "got a search by subject, want one by clear fields: it is not in this version"),
-    "device": (Query(device="d"), "got a search by device"),
-    "address": (Query(address_or_network="192.0.2.0/24"), "got a search by address_or_network"),
-    "host": (Query(host="h"), "got a search by host"),
-    "path": (Query(path_prefix="/"), "got a search by path_prefix"),
-    "asn": (Query(asn=1), "got a search by asn"),
-    "request id": (Query(request_id="r"), "got a search by request_id"),
-    "trace id": (Query(trace_id="t"), "got a search by trace_id"),
+    "long subject": (Query(subject="é" * PERSONAL_MAX_BYTES), f"got a subject of {PERSONAL_MAX_BYTES * 2} bytes"),
+    "large network": (Query(address_or_network="10.0.0.0/7"), "want a network of IPv4 of /8 or longer"),
+    "no host": (Query(host="a b"), "host"),
+    "path with a query": (Query(path_prefix="/?a"), "want a path without a query"),
+    "asn": (Query(asn=-1), "got the number -1 of an autonomous system"),
     "writer": (Query(writer=bytes(31)), "got a writer of 31 bytes, want 32"),
     "policy digest": (Query(policy_digest=bytes(33)), "got a policy_digest of 33 bytes, want 32"),
     "long rule": (Query(rule="é" * NAME_MAX_BYTES), f"got a rule of {NAME_MAX_BYTES * 2} bytes"),
@@ -150,4 +147,4 @@ def test_every_field_is_known_to_the_predicate() -> None:
             check_query(query)
         except Malformed:
             continue
-        matches(query, DECISION)
+        matches(query, DECISION, None)

@@ -2,7 +2,7 @@
 """`Trail`: what is answered is the leaf that was asked for, or an error that says why not."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from collections.abc import Sequence as Many
 from contextlib import aclosing
 from functools import partial
@@ -23,7 +23,7 @@ from iap_authz.trail.paging import PAGE_MAX_BYTES, render_token
 from iap_authz.trail.records import ENTRIES_MAX, Trail
 from iap_authz.trail.worker import Worker
 from tests.fakes.stores import MemoryLedger
-from tests.fakes.trail import NO_RECORD, WRITERS, FakeLeaves, MemoryIndex, decision_leaf, mixed_leaves
+from tests.fakes.trail import NO_RECORD, WRITERS, FakeLeaves, MemoryIndex, add_plain, decision_leaf, mixed_leaves
 
 Get = log_pb2.GetRecordRequest
 Query = log_pb2.SearchRecordsRequest
@@ -41,8 +41,10 @@ class LyingIndex(MemoryIndex):
     def find_position(self, writer: WriterId, sequence: int) -> LeafIndex | None:
         return super().find_position(writer, sequence) if self.lie is None else self.lie
 
-    def search(self, query: Query, *, after: LeafIndex | None, limit: int) -> list[LeafIndex]:
-        found = super().search(query, after=after, limit=limit)
+    def search(
+        self, query: Query, *, tokens: Many[Collection[int]], after: LeafIndex | None, limit: int
+    ) -> list[LeafIndex]:
+        found = super().search(query, tokens=tokens, after=after, limit=limit)
         return found if self.lie is None else [*found[:1], self.lie]
 
 
@@ -51,7 +53,7 @@ class World:
 
     def __init__(self, leaves: Many[bytes], *, indexed: int | None = None) -> None:
         self.leaves, self.index, self.ledger = FakeLeaves(leaves), LyingIndex(), MemoryLedger()
-        self.index.add(LeafIndex(0), leaves[: len(leaves) if indexed is None else indexed])
+        add_plain(self.index, LeafIndex(0), leaves[: len(leaves) if indexed is None else indexed])
         self.worker = Worker()
         self.proved: list[int] = []
         self.trail = Trail(
@@ -288,7 +290,9 @@ def test_pages_make_up_the_whole_answer(size: int, newest_first: bool) -> None: 
             query.page_token = page.next_page_token
 
     found = world.run(pages())
-    wanted = [at for at, leaf in enumerate(leaves) if matches(Query(verdicts=[Verdict.ALLOW]), parse_or_none(leaf))]
+    wanted = [
+        at for at, leaf in enumerate(leaves) if matches(Query(verdicts=[Verdict.ALLOW]), parse_or_none(leaf), None)
+    ]
     assert [at for page in found for at in page] == (wanted[::-1] if newest_first else wanted)
     assert [len(page) for page in found[:-1]] == [size] * (len(found) - 1)
     assert found[-1], "the last page holds something: there is no token to an empty one"

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from iap_authz.adapters.trail import store
+from iap_authz.adapters.trail.companions import SqlCompanions
 from iap_authz.adapters.trail.index import SqlIndex
+from iap_authz.adapters.trail.ledger import SqlLedger
+from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs
 from iap_authz.adapters.trail.store import APPLICATION_ID, SCHEMA_VERSION, open_trail, reading, writing
 from iap_authz.adapters.trail.tables import metadata
 from iap_authz.errors import ConfigInvalid, Corrupt
-from iap_authz.tlog.hashing import LeafIndex
+from iap_authz.ports import RoundRows
+from iap_authz.tlog.hashing import LeafIndex, TreeSize
 from tests.fakes.trail import mixed_leaves
 
 
@@ -21,7 +25,7 @@ def test_a_new_trail_is_ours_alone_and_marked(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         engine = open_trail(tmp_path / "trail")
-        SqlIndex(engine).add(LeafIndex(0), mixed_leaves(3))
+        SqlIndex(engine).add(LeafIndex(0), mixed_leaves(3), [()] * 3)
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
@@ -40,8 +44,9 @@ def test_s6_every_connection_overwrites_and_syncs(tmp_path: Path) -> None:
         for connection in (one, two):
             got = {
                 name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-                for name in ("journal_mode", "synchronous", "secure_delete", "busy_timeout")
+                for name in ("journal_mode", "synchronous", "secure_delete", "busy_timeout", "temp_store")
             }
+            assert got.pop("temp_store") == 2, "what a statement sets aside is in memory"
             assert got == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "busy_timeout": 10_000}
     engine.dispose()
 
@@ -83,7 +88,37 @@ def no_database(path: Path) -> None:
 def newer_trail(path: Path) -> None:
     open_trail(path).dispose()
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("PRAGMA user_version = 2")
+        other.execute("PRAGMA user_version = 3")
+
+
+OLD_TABLES = ("standing", "writers", "batches", "notes", "terms", "records", "spans")
+
+
+def old_trail(path: Path) -> None:
+    """A trail of version 1, with a note and three leaves indexed."""
+    engine = open_trail(path)
+    ledger = RoundRows(size=TreeSize(3), notes=((TreeSize(3), b"a note"),), batches=(), writers=())
+    SqlLedger(engine).add(ledger)
+    SqlIndex(engine).add(LeafIndex(0), mixed_leaves(3), [()] * 3)
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as other, other:
+        for name in set(metadata.tables) - set(OLD_TABLES):
+            other.execute(f"DROP TABLE {name}")
+        other.execute("PRAGMA user_version = 1")
+
+
+def test_a_trail_of_version_1_keeps_its_ledger_and_is_indexed_anew(tmp_path: Path) -> None:
+    old_trail(tmp_path / "trail")
+    for _ in range(2):
+        engine = open_trail(tmp_path / "trail")
+        assert (SqlLedger(engine).load()[0], SqlLedger(engine).note(TreeSize(3))) == (3, b"a note")
+        assert (SqlIndex(engine).size(), SqlCompanions(engine).size(), SqlSealEpochs(engine).load()) == (0, 3, (0, 0))
+        engine.dispose()
+    engine = open_trail(tmp_path / "trail")
+    SqlIndex(engine).add(LeafIndex(0), mixed_leaves(3), [(1, 2)] * 3)
+    engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "trail")) as other:
+        assert other.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +127,7 @@ def newer_trail(path: Path) -> None:
         (foreign_database, "got the application id 0x0, want a trail's"),
         (foreign_application, "got the application id 0x7, want a trail's"),
         (no_database, "got a file that is no SQLite database"),
-        (newer_trail, "got a trail of version 2, want 1"),
+        (newer_trail, "got a trail of version 3, want 2"),
     ],
 )
 def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path, make: object, message: str) -> None:
@@ -163,10 +198,14 @@ def test_a_writer_that_fails_changes_nothing(tmp_path: Path) -> None:
 def test_f19_damaged_pages_are_named_damage(tmp_path: Path) -> None:
     path = tmp_path / "trail"
     engine = open_trail(path)
-    SqlIndex(engine).add(LeafIndex(0), mixed_leaves(100))
+    SqlIndex(engine).add(LeafIndex(0), mixed_leaves(100), [()] * 100)
     engine.dispose()
-    content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with closing(sqlite3.connect(path)) as other:
+        roots = [row[0] for row in other.execute("SELECT rootpage FROM sqlite_master WHERE type = 'table'")]
+    content = bytearray(path.read_bytes())
+    for page in roots:
+        content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
     engine = open_trail(path)
     with pytest.raises(Corrupt, match="got a damaged database"):
         SqlIndex(engine).size()

@@ -30,26 +30,16 @@ class RegisterRequest(_message.Message):
     def __init__(self, public_key: _Optional[bytes] = ..., started: _Optional[bytes] = ..., checkpoint: _Optional[bytes] = ..., inclusion_proof: _Optional[_Iterable[bytes]] = ..., enrolment_token: _Optional[str] = ..., service_account_token: _Optional[str] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
-    __slots__ = ("index", "receipt", "log_origin", "seal")
+    __slots__ = ("index", "receipt", "log_origin", "seal_settings")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     LOG_ORIGIN_FIELD_NUMBER: _ClassVar[int]
-    SEAL_FIELD_NUMBER: _ClassVar[int]
+    SEAL_SETTINGS_FIELD_NUMBER: _ClassVar[int]
     index: int
     receipt: Receipt
     log_origin: str
-    seal: SealSettings
-    def __init__(self, index: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., log_origin: _Optional[str] = ..., seal: _Optional[_Union[SealSettings, _Mapping]] = ...) -> None: ...
-
-class SealSettings(_message.Message):
-    __slots__ = ("seal_epoch", "vault_epoch", "vault_public_key")
-    SEAL_EPOCH_FIELD_NUMBER: _ClassVar[int]
-    VAULT_EPOCH_FIELD_NUMBER: _ClassVar[int]
-    VAULT_PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
-    seal_epoch: int
-    vault_epoch: int
-    vault_public_key: bytes
-    def __init__(self, seal_epoch: _Optional[int] = ..., vault_epoch: _Optional[int] = ..., vault_public_key: _Optional[bytes] = ...) -> None: ...
+    seal_settings: bytes
+    def __init__(self, index: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., log_origin: _Optional[str] = ..., seal_settings: _Optional[bytes] = ...) -> None: ...
 
 class AppendRequest(_message.Message):
     __slots__ = ("writer", "to", "records", "checkpoint", "companions", "last_log_checkpoint")
@@ -69,12 +59,12 @@ class AppendRequest(_message.Message):
     def __init__(self, writer: _Optional[bytes] = ..., to: _Optional[int] = ..., records: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[bytes] = ..., companions: _Optional[_Iterable[_Union[_record_pb2.CompanionEntry, _Mapping]]] = ..., last_log_checkpoint: _Optional[bytes] = ..., **kwargs) -> None: ...
 
 class AppendResponse(_message.Message):
-    __slots__ = ("receipt", "seal")
+    __slots__ = ("receipt", "seal_settings")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
-    SEAL_FIELD_NUMBER: _ClassVar[int]
+    SEAL_SETTINGS_FIELD_NUMBER: _ClassVar[int]
     receipt: Receipt
-    seal: SealSettings
-    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., seal: _Optional[_Union[SealSettings, _Mapping]] = ...) -> None: ...
+    seal_settings: bytes
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., seal_settings: _Optional[bytes] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("writer", "to", "first_index", "leaves", "range_proof", "checkpoint", "writer_checkpoint_leaf", "consistency_proof")
@@ -364,13 +354,15 @@ class UnsealRequest(_message.Message):
     def __init__(self, indices: _Optional[_Iterable[int]] = ..., purpose: _Optional[str] = ...) -> None: ...
 
 class UnsealResponse(_message.Message):
-    __slots__ = ("records",)
+    __slots__ = ("records", "log_read")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    LOG_READ_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedCompositeFieldContainer[Unsealed]
-    def __init__(self, records: _Optional[_Iterable[_Union[Unsealed, _Mapping]]] = ...) -> None: ...
+    log_read: int
+    def __init__(self, records: _Optional[_Iterable[_Union[Unsealed, _Mapping]]] = ..., log_read: _Optional[int] = ...) -> None: ...
 
 class Unsealed(_message.Message):
-    __slots__ = ("index", "outcome", "personal")
+    __slots__ = ("index", "outcome", "opening")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[Unsealed.Outcome]
@@ -385,39 +377,89 @@ class Unsealed(_message.Message):
     NOT_SEALED: Unsealed.Outcome
     INDEX_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    PERSONAL_FIELD_NUMBER: _ClassVar[int]
+    OPENING_FIELD_NUMBER: _ClassVar[int]
     index: int
     outcome: Unsealed.Outcome
-    personal: _record_pb2.PersonalPart
-    def __init__(self, index: _Optional[int] = ..., outcome: _Optional[_Union[Unsealed.Outcome, str]] = ..., personal: _Optional[_Union[_record_pb2.PersonalPart, _Mapping]] = ...) -> None: ...
+    opening: bytes
+    def __init__(self, index: _Optional[int] = ..., outcome: _Optional[_Union[Unsealed.Outcome, str]] = ..., opening: _Optional[bytes] = ...) -> None: ...
 
 class EraseSubjectRequest(_message.Message):
-    __slots__ = ("subject", "authority", "dry_run", "approval")
+    __slots__ = ("subject", "issuer", "authority", "dry_run", "approve")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
-    APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    APPROVE_FIELD_NUMBER: _ClassVar[int]
     subject: str
+    issuer: str
     authority: str
     dry_run: bool
-    approval: bytes
-    def __init__(self, subject: _Optional[str] = ..., authority: _Optional[str] = ..., dry_run: _Optional[bool] = ..., approval: _Optional[bytes] = ...) -> None: ...
+    approve: bytes
+    def __init__(self, subject: _Optional[str] = ..., issuer: _Optional[str] = ..., authority: _Optional[str] = ..., dry_run: _Optional[bool] = ..., approve: _Optional[bytes] = ...) -> None: ...
 
-class EraseSubjectResponse(_message.Message):
-    __slots__ = ("records", "held", "seal_epoch", "erasure_index", "needs_approval", "waiting_for")
+class GetErasureRequest(_message.Message):
+    __slots__ = ("erasure",)
+    ERASURE_FIELD_NUMBER: _ClassVar[int]
+    erasure: bytes
+    def __init__(self, erasure: _Optional[bytes] = ...) -> None: ...
+
+class ErasureState(_message.Message):
+    __slots__ = ("erasure", "stage", "records", "done", "seal_epoch", "erasure_index", "issuers", "holds", "waiting_for", "problem", "log_size")
+    class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STAGE_UNSPECIFIED: _ClassVar[ErasureState.Stage]
+        COUNTING: _ClassVar[ErasureState.Stage]
+        COUNTED: _ClassVar[ErasureState.Stage]
+        HELD: _ClassVar[ErasureState.Stage]
+        AMBIGUOUS: _ClassVar[ErasureState.Stage]
+        WAITS_APPROVAL: _ClassVar[ErasureState.Stage]
+        ERASING: _ClassVar[ErasureState.Stage]
+        ERASED: _ClassVar[ErasureState.Stage]
+        COMPLETE: _ClassVar[ErasureState.Stage]
+        FAILED: _ClassVar[ErasureState.Stage]
+    STAGE_UNSPECIFIED: ErasureState.Stage
+    COUNTING: ErasureState.Stage
+    COUNTED: ErasureState.Stage
+    HELD: ErasureState.Stage
+    AMBIGUOUS: ErasureState.Stage
+    WAITS_APPROVAL: ErasureState.Stage
+    ERASING: ErasureState.Stage
+    ERASED: ErasureState.Stage
+    COMPLETE: ErasureState.Stage
+    FAILED: ErasureState.Stage
+    ERASURE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
-    HELD_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
     SEAL_EPOCH_FIELD_NUMBER: _ClassVar[int]
     ERASURE_INDEX_FIELD_NUMBER: _ClassVar[int]
-    NEEDS_APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    ISSUERS_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    LOG_SIZE_FIELD_NUMBER: _ClassVar[int]
+    erasure: bytes
+    stage: ErasureState.Stage
     records: int
-    held: bool
+    done: int
     seal_epoch: int
     erasure_index: int
-    needs_approval: bool
+    issuers: _containers.RepeatedScalarFieldContainer[str]
+    holds: _containers.RepeatedScalarFieldContainer[bytes]
     waiting_for: _containers.RepeatedCompositeFieldContainer[WriterPosition]
-    def __init__(self, records: _Optional[int] = ..., held: _Optional[bool] = ..., seal_epoch: _Optional[int] = ..., erasure_index: _Optional[int] = ..., needs_approval: _Optional[bool] = ..., waiting_for: _Optional[_Iterable[_Union[WriterPosition, _Mapping]]] = ...) -> None: ...
+    problem: str
+    log_size: int
+    def __init__(self, erasure: _Optional[bytes] = ..., stage: _Optional[_Union[ErasureState.Stage, str]] = ..., records: _Optional[int] = ..., done: _Optional[int] = ..., seal_epoch: _Optional[int] = ..., erasure_index: _Optional[int] = ..., issuers: _Optional[_Iterable[str]] = ..., holds: _Optional[_Iterable[bytes]] = ..., waiting_for: _Optional[_Iterable[_Union[WriterPosition, _Mapping]]] = ..., problem: _Optional[str] = ..., log_size: _Optional[int] = ...) -> None: ...
+
+class ListErasuresRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListErasuresResponse(_message.Message):
+    __slots__ = ("erasures",)
+    ERASURES_FIELD_NUMBER: _ClassVar[int]
+    erasures: _containers.RepeatedCompositeFieldContainer[ErasureState]
+    def __init__(self, erasures: _Optional[_Iterable[_Union[ErasureState, _Mapping]]] = ...) -> None: ...
 
 class PlaceLegalHoldRequest(_message.Message):
     __slots__ = ("scope", "authority", "matter")
@@ -430,35 +472,59 @@ class PlaceLegalHoldRequest(_message.Message):
     def __init__(self, scope: _Optional[_Union[SearchRecordsRequest, _Mapping]] = ..., authority: _Optional[str] = ..., matter: _Optional[str] = ...) -> None: ...
 
 class PlaceLegalHoldResponse(_message.Message):
-    __slots__ = ("hold", "records")
+    __slots__ = ("hold", "index")
     HOLD_FIELD_NUMBER: _ClassVar[int]
-    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
     hold: bytes
-    records: int
-    def __init__(self, hold: _Optional[bytes] = ..., records: _Optional[int] = ...) -> None: ...
+    index: int
+    def __init__(self, hold: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
 
 class ReleaseLegalHoldRequest(_message.Message):
-    __slots__ = ("hold", "authority", "approval")
+    __slots__ = ("hold", "authority")
     HOLD_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
-    APPROVAL_FIELD_NUMBER: _ClassVar[int]
     hold: bytes
     authority: str
-    approval: bytes
-    def __init__(self, hold: _Optional[bytes] = ..., authority: _Optional[str] = ..., approval: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, hold: _Optional[bytes] = ..., authority: _Optional[str] = ...) -> None: ...
 
 class ReleaseLegalHoldResponse(_message.Message):
-    __slots__ = ("needs_approval",)
+    __slots__ = ("needs_approval", "index")
     NEEDS_APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
     needs_approval: bool
-    def __init__(self, needs_approval: _Optional[bool] = ...) -> None: ...
+    index: int
+    def __init__(self, needs_approval: _Optional[bool] = ..., index: _Optional[int] = ...) -> None: ...
+
+class ListLegalHoldsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListLegalHoldsResponse(_message.Message):
+    __slots__ = ("holds",)
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    holds: _containers.RepeatedCompositeFieldContainer[HoldState]
+    def __init__(self, holds: _Optional[_Iterable[_Union[HoldState, _Mapping]]] = ...) -> None: ...
+
+class HoldState(_message.Message):
+    __slots__ = ("hold", "authority", "matter", "index", "release_asked")
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    MATTER_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_ASKED_FIELD_NUMBER: _ClassVar[int]
+    hold: bytes
+    authority: str
+    matter: str
+    index: int
+    release_asked: bool
+    def __init__(self, hold: _Optional[bytes] = ..., authority: _Optional[str] = ..., matter: _Optional[str] = ..., index: _Optional[int] = ..., release_asked: _Optional[bool] = ...) -> None: ...
 
 class GetLogStateRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class LogState(_message.Message):
-    __slots__ = ("origin", "head_checkpoint", "published_checkpoint", "frozen", "frozen_because", "pending_records", "minimum_index", "witnesses", "indexed_size", "seal_epoch")
+    __slots__ = ("origin", "head_checkpoint", "published_checkpoint", "frozen", "frozen_because", "pending_records", "minimum_index", "witnesses", "indexed_size", "seal_epoch", "vault_epoch", "vault_epochs")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     HEAD_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     PUBLISHED_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -469,6 +535,8 @@ class LogState(_message.Message):
     WITNESSES_FIELD_NUMBER: _ClassVar[int]
     INDEXED_SIZE_FIELD_NUMBER: _ClassVar[int]
     SEAL_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VAULT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    VAULT_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     origin: str
     head_checkpoint: bytes
     published_checkpoint: bytes
@@ -479,7 +547,17 @@ class LogState(_message.Message):
     witnesses: _containers.RepeatedCompositeFieldContainer[WitnessState]
     indexed_size: int
     seal_epoch: int
-    def __init__(self, origin: _Optional[str] = ..., head_checkpoint: _Optional[bytes] = ..., published_checkpoint: _Optional[bytes] = ..., frozen: _Optional[bool] = ..., frozen_because: _Optional[str] = ..., pending_records: _Optional[int] = ..., minimum_index: _Optional[int] = ..., witnesses: _Optional[_Iterable[_Union[WitnessState, _Mapping]]] = ..., indexed_size: _Optional[int] = ..., seal_epoch: _Optional[int] = ...) -> None: ...
+    vault_epoch: int
+    vault_epochs: _containers.RepeatedCompositeFieldContainer[VaultEpochUse]
+    def __init__(self, origin: _Optional[str] = ..., head_checkpoint: _Optional[bytes] = ..., published_checkpoint: _Optional[bytes] = ..., frozen: _Optional[bool] = ..., frozen_because: _Optional[str] = ..., pending_records: _Optional[int] = ..., minimum_index: _Optional[int] = ..., witnesses: _Optional[_Iterable[_Union[WitnessState, _Mapping]]] = ..., indexed_size: _Optional[int] = ..., seal_epoch: _Optional[int] = ..., vault_epoch: _Optional[int] = ..., vault_epochs: _Optional[_Iterable[_Union[VaultEpochUse, _Mapping]]] = ...) -> None: ...
+
+class VaultEpochUse(_message.Message):
+    __slots__ = ("epoch", "keys")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    keys: int
+    def __init__(self, epoch: _Optional[int] = ..., keys: _Optional[int] = ...) -> None: ...
 
 class WitnessState(_message.Message):
     __slots__ = ("name", "size", "cosigned", "problem")

@@ -713,7 +713,17 @@ class AuditPrivacyStub:
         self.EraseSubject = channel.unary_unary(
                 '/iap.audit.v1.AuditPrivacy/EraseSubject',
                 request_serializer=iap_dot_audit_dot_v1_dot_log__pb2.EraseSubjectRequest.SerializeToString,
-                response_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.EraseSubjectResponse.FromString,
+                response_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ErasureState.FromString,
+                _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/iap.audit.v1.AuditPrivacy/GetErasure',
+                request_serializer=iap_dot_audit_dot_v1_dot_log__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ErasureState.FromString,
+                _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/iap.audit.v1.AuditPrivacy/ListErasures',
+                request_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ListErasuresResponse.FromString,
                 _registered_method=True)
         self.PlaceLegalHold = channel.unary_unary(
                 '/iap.audit.v1.AuditPrivacy/PlaceLegalHold',
@@ -724,6 +734,11 @@ class AuditPrivacyStub:
                 '/iap.audit.v1.AuditPrivacy/ReleaseLegalHold',
                 request_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ReleaseLegalHoldRequest.SerializeToString,
                 response_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ReleaseLegalHoldResponse.FromString,
+                _registered_method=True)
+        self.ListLegalHolds = channel.unary_unary(
+                '/iap.audit.v1.AuditPrivacy/ListLegalHolds',
+                request_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ListLegalHoldsRequest.SerializeToString,
+                response_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ListLegalHoldsResponse.FromString,
                 _registered_method=True)
 
 
@@ -739,6 +754,19 @@ class AuditPrivacyServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EraseSubject(self, request, context):
+        """Begins an erasure, or a dry run of one; it goes on by itself, and GetErasure tells how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasure(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasures(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -756,6 +784,12 @@ class AuditPrivacyServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLegalHolds(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditPrivacyServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -767,7 +801,17 @@ def add_AuditPrivacyServicer_to_server(servicer, server):
             'EraseSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.EraseSubject,
                     request_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.EraseSubjectRequest.FromString,
-                    response_serializer=iap_dot_audit_dot_v1_dot_log__pb2.EraseSubjectResponse.SerializeToString,
+                    response_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ErasureState.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.GetErasureRequest.FromString,
+                    response_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ErasureState.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ListErasuresRequest.FromString,
+                    response_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ListErasuresResponse.SerializeToString,
             ),
             'PlaceLegalHold': grpc.unary_unary_rpc_method_handler(
                     servicer.PlaceLegalHold,
@@ -778,6 +822,11 @@ def add_AuditPrivacyServicer_to_server(servicer, server):
                     servicer.ReleaseLegalHold,
                     request_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ReleaseLegalHoldRequest.FromString,
                     response_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ReleaseLegalHoldResponse.SerializeToString,
+            ),
+            'ListLegalHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLegalHolds,
+                    request_deserializer=iap_dot_audit_dot_v1_dot_log__pb2.ListLegalHoldsRequest.FromString,
+                    response_serializer=iap_dot_audit_dot_v1_dot_log__pb2.ListLegalHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -835,7 +884,61 @@ class AuditPrivacy:
             target,
             '/iap.audit.v1.AuditPrivacy/EraseSubject',
             iap_dot_audit_dot_v1_dot_log__pb2.EraseSubjectRequest.SerializeToString,
-            iap_dot_audit_dot_v1_dot_log__pb2.EraseSubjectResponse.FromString,
+            iap_dot_audit_dot_v1_dot_log__pb2.ErasureState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/iap.audit.v1.AuditPrivacy/GetErasure',
+            iap_dot_audit_dot_v1_dot_log__pb2.GetErasureRequest.SerializeToString,
+            iap_dot_audit_dot_v1_dot_log__pb2.ErasureState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/iap.audit.v1.AuditPrivacy/ListErasures',
+            iap_dot_audit_dot_v1_dot_log__pb2.ListErasuresRequest.SerializeToString,
+            iap_dot_audit_dot_v1_dot_log__pb2.ListErasuresResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -890,6 +993,33 @@ class AuditPrivacy:
             '/iap.audit.v1.AuditPrivacy/ReleaseLegalHold',
             iap_dot_audit_dot_v1_dot_log__pb2.ReleaseLegalHoldRequest.SerializeToString,
             iap_dot_audit_dot_v1_dot_log__pb2.ReleaseLegalHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLegalHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/iap.audit.v1.AuditPrivacy/ListLegalHolds',
+            iap_dot_audit_dot_v1_dot_log__pb2.ListLegalHoldsRequest.SerializeToString,
+            iap_dot_audit_dot_v1_dot_log__pb2.ListLegalHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -86,20 +86,18 @@ class Record(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., writer: _Optional[bytes] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., open: _Optional[_Union[PersonalPart, _Mapping]] = ..., sealed: _Optional[_Union[SealedPart, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., refusals: _Optional[_Union[Refusals, _Mapping]] = ..., policy_chunk: _Optional[_Union[PolicyChunk, _Mapping]] = ..., policy_loaded: _Optional[_Union[PolicyLoaded, _Mapping]] = ..., writer_started: _Optional[_Union[WriterStarted, _Mapping]] = ..., writer_stopped: _Optional[_Union[WriterStopped, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., writer_registered: _Optional[_Union[WriterRegistered, _Mapping]] = ..., writer_retired: _Optional[_Union[WriterRetired, _Mapping]] = ..., writer_checkpoint: _Optional[_Union[WriterCheckpoint, _Mapping]] = ..., log_read: _Optional[_Union[LogRead, _Mapping]] = ..., erasure: _Optional[_Union[Erasure, _Mapping]] = ..., legal_hold: _Optional[_Union[LegalHold, _Mapping]] = ..., setting_changed: _Optional[_Union[SettingChanged, _Mapping]] = ..., alert: _Optional[_Union[Alert, _Mapping]] = ..., external: _Optional[_Union[External, _Mapping]] = ...) -> None: ...
 
 class PersonalPart(_message.Message):
-    __slots__ = ("decision", "outcome", "log_read", "alert", "external", "padding")
+    __slots__ = ("decision", "outcome", "log_read", "alert", "external")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     LOG_READ_FIELD_NUMBER: _ClassVar[int]
     ALERT_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_FIELD_NUMBER: _ClassVar[int]
-    PADDING_FIELD_NUMBER: _ClassVar[int]
     decision: DecisionPersonal
     outcome: OutcomePersonal
     log_read: LogReadPersonal
     alert: AlertPersonal
     external: ExternalPersonal
-    padding: bytes
-    def __init__(self, decision: _Optional[_Union[DecisionPersonal, _Mapping]] = ..., outcome: _Optional[_Union[OutcomePersonal, _Mapping]] = ..., log_read: _Optional[_Union[LogReadPersonal, _Mapping]] = ..., alert: _Optional[_Union[AlertPersonal, _Mapping]] = ..., external: _Optional[_Union[ExternalPersonal, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, decision: _Optional[_Union[DecisionPersonal, _Mapping]] = ..., outcome: _Optional[_Union[OutcomePersonal, _Mapping]] = ..., log_read: _Optional[_Union[LogReadPersonal, _Mapping]] = ..., alert: _Optional[_Union[AlertPersonal, _Mapping]] = ..., external: _Optional[_Union[ExternalPersonal, _Mapping]] = ...) -> None: ...
 
 class DecisionPersonal(_message.Message):
     __slots__ = ("facts", "parent_audit_id")
@@ -379,7 +377,7 @@ class WriterStopped(_message.Message):
     def __init__(self, cause: _Optional[str] = ..., log_checkpoint: _Optional[bytes] = ..., records: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("log_checkpoint", "journal_bytes", "journal_bound_bytes", "shipped_sequence", "envoy", "source_age")
+    __slots__ = ("log_checkpoint", "journal_bytes", "journal_bound_bytes", "shipped_sequence", "envoy", "source_age", "oldest_seal_epoch")
     class SourceAgeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -393,13 +391,15 @@ class Heartbeat(_message.Message):
     SHIPPED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ENVOY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_AGE_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_SEAL_EPOCH_FIELD_NUMBER: _ClassVar[int]
     log_checkpoint: bytes
     journal_bytes: int
     journal_bound_bytes: int
     shipped_sequence: int
     envoy: _containers.RepeatedCompositeFieldContainer[EnvoyCounters]
     source_age: _containers.MessageMap[str, _duration_pb2.Duration]
-    def __init__(self, log_checkpoint: _Optional[bytes] = ..., journal_bytes: _Optional[int] = ..., journal_bound_bytes: _Optional[int] = ..., shipped_sequence: _Optional[int] = ..., envoy: _Optional[_Iterable[_Union[EnvoyCounters, _Mapping]]] = ..., source_age: _Optional[_Mapping[str, _duration_pb2.Duration]] = ...) -> None: ...
+    oldest_seal_epoch: int
+    def __init__(self, log_checkpoint: _Optional[bytes] = ..., journal_bytes: _Optional[int] = ..., journal_bound_bytes: _Optional[int] = ..., shipped_sequence: _Optional[int] = ..., envoy: _Optional[_Iterable[_Union[EnvoyCounters, _Mapping]]] = ..., source_age: _Optional[_Mapping[str, _duration_pb2.Duration]] = ..., oldest_seal_epoch: _Optional[int] = ...) -> None: ...
 
 class EnvoyCounters(_message.Message):
     __slots__ = ("instance", "epoch", "counters")
@@ -478,20 +478,22 @@ class LogRead(_message.Message):
     def __init__(self, method: _Optional[str] = ..., from_index: _Optional[int] = ..., to_index: _Optional[int] = ..., records: _Optional[int] = ..., unsealed: _Optional[int] = ..., role: _Optional[str] = ...) -> None: ...
 
 class Erasure(_message.Message):
-    __slots__ = ("records", "authority", "leaves_root", "seal_epoch", "approvers", "log_size")
+    __slots__ = ("records", "authority", "leaves_root", "seal_epoch", "approvers", "log_size", "erasure")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     LEAVES_ROOT_FIELD_NUMBER: _ClassVar[int]
     SEAL_EPOCH_FIELD_NUMBER: _ClassVar[int]
     APPROVERS_FIELD_NUMBER: _ClassVar[int]
     LOG_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ERASURE_FIELD_NUMBER: _ClassVar[int]
     records: int
     authority: str
     leaves_root: bytes
     seal_epoch: int
     approvers: _containers.RepeatedScalarFieldContainer[str]
     log_size: int
-    def __init__(self, records: _Optional[int] = ..., authority: _Optional[str] = ..., leaves_root: _Optional[bytes] = ..., seal_epoch: _Optional[int] = ..., approvers: _Optional[_Iterable[str]] = ..., log_size: _Optional[int] = ...) -> None: ...
+    erasure: bytes
+    def __init__(self, records: _Optional[int] = ..., authority: _Optional[str] = ..., leaves_root: _Optional[bytes] = ..., seal_epoch: _Optional[int] = ..., approvers: _Optional[_Iterable[str]] = ..., log_size: _Optional[int] = ..., erasure: _Optional[bytes] = ...) -> None: ...
 
 class LegalHold(_message.Message):
     __slots__ = ("hold", "released", "authority", "matter", "approvers")
