@@ -10,7 +10,7 @@ The map. A layer imports only what stands above it; `tests/repo/test_layers.py` 
     3 services          sidecar  log  trail  client              never one another, but all may use client
     4 adapters          adapters/*                               one outside thing each
     5 assembly          config  config_seal  log_config  bootstrap  demo  cli
-                        wiring  seal_wiring  log_wiring  key_wiring
+                        wiring  seal_wiring  log_wiring  privacy_wiring  key_wiring
 
 Reading order for one check: adapters/envoy/server -> adapters/envoy/request -> sidecar/check -> sidecar/snapshot
 -> facts -> policy/evaluate -> records/record -> adapters/journal -> adapters/envoy/response.
@@ -20,6 +20,9 @@ Reading order for a record onward: sidecar/shipper -> adapters/audit_grpc -> log
 sidecar: client/view (what is believed, and why) -> sidecar/lanes -> adapters/journal/backlog (what is trimmed).
 
 Reading order for who asks the log: client/log -> log/proofs, trail/records -> records/log_evidence -> cli/verify.
+
+Reading order for personal data: records/seal -> sidecar/subject_keys (whose key) -> log/beside (what stands beside a
+leaf) -> trail/indexer, records/tokens (how it is found) -> trail/privacy (who may open it) -> trail/erasure.
 """
 
 __version__ = "0.1.0"

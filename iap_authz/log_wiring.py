@@ -24,7 +24,7 @@ from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs
 from iap_authz.adapters.trail.store import open_trail
 from iap_authz.errors import ConfigInvalid, IapError
 from iap_authz.log.own_records import OwnRecords
-from iap_authz.log.recover import recover_log
+from iap_authz.log.recover import Recovered, recover_log
 from iap_authz.log.restart import restart_writers
 from iap_authz.log.sealing import Sealing
 from iap_authz.log.sequencer import Sequencer
@@ -32,7 +32,7 @@ from iap_authz.log.service import AuditLog
 from iap_authz.log.writers import Writers
 from iap_authz.log_config import LogConfig, is_local, parse_enrolment
 from iap_authz.ports import Caller
-from iap_authz.privacy_wiring import caller_of, load_keys, make_privacy, make_unsealing, open_access
+from iap_authz.privacy_wiring import LogParts, caller_of, load_keys, make_privacy, make_unsealing, open_access
 from iap_authz.tlog.note import NoteSigner
 from iap_authz.trail.indexer import Indexer
 from iap_authz.trail.opener import Unsealing
@@ -93,18 +93,9 @@ class LogProcess:
         ledger, self._index = SqlLedger(self._engine, origin=config.origin), SqlIndex(self._engine)
         if reindex:
             self._index.clear()
-        clock = self._clock = SystemClock()
-        recovered = recover_log(self._tiles, self._heads, signers=signers, clock=clock, retired=retired)
-        self._sequencer = Sequencer(
-            recovered,
-            signers=signers,
-            tiles=self._tiles,
-            heads=self._heads,
-            ledger=ledger,
-            clock=clock,
-            round_seconds=config.round_interval.total_seconds(),
-            publish_seconds=config.publish_interval.total_seconds(),
-        )
+        self._clock = SystemClock()
+        recovered = recover_log(self._tiles, self._heads, signers=signers, clock=self._clock, retired=retired)
+        self._sequencer = self._make_sequencer(recovered, signers, ledger)
         states = restart_writers(recovered, ledger, self._sequencer.reader, signers=signers)
         self._sealing = Sealing(
             None if self._keys is None else self._keys.vault,
@@ -124,6 +115,18 @@ class LogProcess:
             retired=retired,
         )
         self._worker, self._stopping = Worker(), asyncio.Event()
+
+    def _make_sequencer(self, recovered: Recovered, signers: Sequence[NoteSigner], ledger: SqlLedger) -> Sequencer:
+        return Sequencer(
+            recovered,
+            signers=signers,
+            tiles=self._tiles,
+            heads=self._heads,
+            ledger=ledger,
+            clock=self._clock,
+            round_seconds=self._config.round_interval.total_seconds(),
+            publish_seconds=self._config.publish_interval.total_seconds(),
+        )
 
     def stop(self) -> None:
         """End `serve`: what was taken is committed and published."""
@@ -179,9 +182,7 @@ class LogProcess:
         )
         parts = None
         if self._keys is not None and unsealing is not None:
-            parts = make_privacy(
-                self._config,
-                self._keys,
+            log = LogParts(
                 reader=TrailReader(origin=origin, leaves=leaves, index=self._index, run=run),
                 unsealing=unsealing,
                 sealing=self._sealing,
@@ -189,6 +190,7 @@ class LogProcess:
                 engine=self._engine,
                 clock=self._clock,
             )
+            parts = make_privacy(self._config, self._keys, log)
         privacy = Privacy(self._log, leaves, run=run, sealed=None if parts is None else parts.sealed)
         server = AuditServer(self._log, trail, address=self._config.listen, privacy=privacy, identify=self._identify)
         return server, () if parts is None else parts.works

@@ -64,52 +64,60 @@ class PrivacyParts:
     works: tuple[Coroutine[Any, Any, None], ...]
 
 
-def make_privacy(
-    config: LogConfig,
-    keys: Keys,
-    *,
-    reader: TrailReader,
-    unsealing: Unsealing,
-    sealing: Sealing,
-    own: OwnRecords,
-    engine: Engine,
-    clock: Clock,
-) -> PrivacyParts:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogParts:
+    """What a running log has that opening, holding and erasing is built upon."""
+
+    reader: TrailReader
+    unsealing: Unsealing
+    sealing: Sealing
+    own: OwnRecords
+    engine: Engine
+    clock: Clock
+
+
+def make_privacy(config: LogConfig, keys: Keys, log: LogParts) -> PrivacyParts:
     """All of it, for one log. Call from the running loop, and run the tasks."""
-    dual_control, token_key = config.privacy.dual_control, keys.token_key
-    companions, store, opener = SqlCompanions(engine), SqlErasures(engine), unsealing.opener
-    hold_store = SqlHolds(engine)
-    holds = Holds(reader, store=hold_store, vault=keys.vault, append_own=own.append, dual_control=dual_control)
+    companions, hold_store = SqlCompanions(log.engine), SqlHolds(log.engine)
+    dual_control = config.privacy.dual_control
+    holds = Holds(log.reader, store=hold_store, vault=keys.vault, append_own=log.own.append, dual_control=dual_control)
+    erasures = _make_erasures(keys, log, holds=holds, dual_control=dual_control)
+    resealing = Resealing(log.reader, companions=companions, holds=hold_store, vault=keys.vault)
+    return PrivacyParts(
+        sealed=SealedTrail(
+            opener=log.unsealing.opener,
+            kept=companions.size,
+            covers=Coverage(log.reader, SqlErasures(log.engine)).covers,
+            append_own=log.own.append,
+            erasures=erasures,
+            holds=holds,
+        ),
+        works=(erasures.run(), holds.run(), resealing.run()),
+    )
+
+
+def _make_erasures(keys: Keys, log: LogParts, *, holds: Holds, dual_control: bool) -> Erasures:
+    reader, opener, store = log.reader, log.unsealing.opener, SqlErasures(log.engine)
     course = Course(
         reader,
         store=store,
-        finder=Finder(reader, companions=companions, opener=opener, store=store),
-        rounds=Rounds(reader, store=store, opener=opener, append_own=own.append),
+        finder=Finder(reader, companions=SqlCompanions(log.engine), opener=opener, store=store),
+        rounds=Rounds(reader, store=store, opener=opener, append_own=log.own.append),
         holds=holds,
-        append_own=own.append,
-        raise_epoch=sealing.raise_epoch,
-        token_key=token_key,
+        append_own=log.own.append,
+        raise_epoch=log.sealing.raise_epoch,
+        token_key=keys.token_key,
         dual_control=dual_control,
     )
-    erasures = Erasures(
+    return Erasures(
         reader,
         store=store,
         course=course,
-        completion=Completion(reader, SqlLedger(engine)),
-        raise_epoch=sealing.raise_epoch,
-        token_key=token_key,
-        clock=clock,
+        completion=Completion(reader, SqlLedger(log.engine)),
+        raise_epoch=log.sealing.raise_epoch,
+        token_key=keys.token_key,
+        clock=log.clock,
     )
-    resealing = Resealing(reader, companions=companions, holds=hold_store, vault=keys.vault)
-    sealed = SealedTrail(
-        opener=opener,
-        kept=companions.size,
-        covers=Coverage(reader, store).covers,
-        append_own=own.append,
-        erasures=erasures,
-        holds=holds,
-    )
-    return PrivacyParts(sealed=sealed, works=(erasures.run(), holds.run(), resealing.run()))
 
 
 def open_access(path: Path) -> FileSource[Mapping[str, Access]]:

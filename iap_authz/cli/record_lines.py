@@ -9,14 +9,17 @@ import typer
 from google.protobuf import json_format
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from iap_authz._pb.iap.audit.v1 import record_pb2
-from iap_authz.client.unsealing import Outcome, UnsealedRecord
 from iap_authz.model.reason import Reason, Verdict, code_of
 from iap_authz.records.record import audit_id, parse_record, time_of
+from iap_authz.records.unsealed import Outcome, UnsealedRecord
 
 COLUMNS = ("time", "sequence", "body", "verdict", "reason", "rule", "personal", "audit id")
+
+PIPED_WIDTH_CHARS = 1 << 16
+"""Wider than any row: a table takes only what it needs, and a pipe has no edge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +38,15 @@ def shown_leaf(leaf: bytes, index: int | None = None) -> Shown:
 
 
 def show_table(records: Iterable[Shown], *, with_index: bool) -> None:
-    """All of them as one table; ids are never cut or wrapped, where they are piped to another program."""
-    table = Table(*(("index",) if with_index else ()), *COLUMNS)
+    """All of them as one table; nothing is cut, and where it is piped to another program nothing is wrapped."""
+    names = (*(("index",) if with_index else ()), *COLUMNS)
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for one in records:
         table.add_row(*map(escape, cells(one)))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH_CHARS)
+    console.print(table)
 
 
 def cells(one: Shown) -> Sequence[str]:
@@ -70,10 +77,10 @@ def show_line(one: Shown, *, as_json: bool) -> None:
 
 
 def members(one: Shown) -> dict[str, object]:
-    """A record as JSON, with its audit id and, in a log, its index."""
+    """A record as JSON, with its audit id and, in a log, its index; of a sealed part only that there is one."""
     fields = json_format.MessageToDict(one.record, preserving_proto_field_name=True)
     if "sealed" in fields:
-        fields["sealed"] = True
+        fields |= {"sealed": True, "sealed_bytes": len(one.record.sealed.ciphertext)}
     place: dict[str, object] = {} if one.index is None else {"index": one.index}
     return {"audit_id": audit_id(one.leaf), **place, **fields, **_opened(one)}
 

@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
-from iap_authz.cli import search_options as filters
 from iap_authz.cli.all_leaves import read_all
 from iap_authz.cli.completeness import report_as_json, report_in_words
+from iap_authz.cli.filtered import filtered
 from iap_authz.cli.journals import find_writers, inspect_folder, read_leaf
 from iap_authz.cli.log_options import (
     Address,
@@ -37,7 +37,8 @@ from iap_authz.cli.log_options import (
     parse_writer,
 )
 from iap_authz.cli.record_lines import Shown, members, show_line, show_table, shown_leaf
-from iap_authz.cli.unsealed import Purpose, Unseal, check_unseal, exit_code, unseal_all
+from iap_authz.cli.search_options import PAGE_MAX
+from iap_authz.cli.unsealed import Purpose, Unseal, check_unseal, exit_code, show_reading, unseal_all
 from iap_authz.errors import Malformed, shown
 from iap_authz.records.completeness import Completeness
 from iap_authz.records.evidence import EvidenceReport, check_evidence
@@ -118,6 +119,8 @@ def show(  # noqa: PLR0913 -- one parameter an option
 ) -> None:
     """Show one record whole, as JSON; from the log, with what proves it. What is sealed is opened with --unseal."""
     purpose = check_unseal(unseal=unseal, purpose=reason, token_file=token_file)
+    if journal is not None and unseal:
+        raise typer.BadParameter("a journal has no keys to what is sealed in it: ask the log", param_hint="--unseal")
     wanted, proven = parse_which(which), dict[str, object]()
     if journal is None:
         options = log_options(log, key, checkpoint=checkpoint, token_file=token_file if unseal else None)
@@ -131,6 +134,7 @@ def show(  # noqa: PLR0913 -- one parameter an option
     if leaf is not None:
         leaf.write_bytes(found.leaf)
     typer.echo(json.dumps({**members(found), **proven}, indent=None if as_json else 2))
+    show_reading([found])
     raise typer.Exit(exit_code([found]))
 
 
@@ -141,29 +145,13 @@ async def _unseal_one(options: LogOptions, found: Shown, purpose: str) -> Shown:
 
 
 @app.command("search")
-def search(  # noqa: PLR0913 -- one parameter an option; they become one value at once
+@filtered()
+def search(  # noqa: PLR0913 -- one parameter an option
+    request: log_pb2.SearchRecordsRequest,
     *,
     log: Address = None,
     key: Key = None,
     checkpoint: Kept = None,
-    verdict: filters.Verdicts = None,
-    reason_code: filters.Reasons = None,
-    rule: filters.Rule = None,
-    route: filters.Route = None,
-    country: filters.Country = None,
-    begin: filters.From = None,
-    end: filters.To = None,
-    writer: filters.Writer = None,
-    policy: filters.Policy = None,
-    body: filters.Bodies = None,
-    subject: filters.Subject = None,
-    device: filters.Device = None,
-    address: filters.Network = None,
-    host: filters.Host = None,
-    path_prefix: filters.PathPrefix = None,
-    asn: filters.Asn = None,
-    request_id: filters.RequestId = None,
-    trace_id: filters.TraceId = None,
     newest: Annotated[bool, typer.Option("--newest", help="The newest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Records at most.")] = 100,
     unseal: Unseal = False,
@@ -176,29 +164,6 @@ def search(  # noqa: PLR0913 -- one parameter an option; they become one value a
     What says something of a person is shown as sealed, unless it is opened with --unseal.
     """
     purpose = check_unseal(unseal=unseal, purpose=reason, token_file=token_file)
-    request = filters.search_request(
-        verdicts=verdict,
-        reasons=reason_code,
-        rule=rule,
-        route=route,
-        country=country,
-        begin=begin,
-        end=end,
-        writer=writer,
-        policy=policy,
-        bodies=body,
-    )
-    filters.add_personal(
-        request,
-        subject=subject,
-        device=device,
-        address=address,
-        host=host,
-        path_prefix=path_prefix,
-        asn=asn,
-        request_id=request_id,
-        trace_id=trace_id,
-    )
     request.newest_first = newest
     options = log_options(log, key, checkpoint=checkpoint, token_file=token_file if unseal else None)
     found = ask(_search(options, request, limit=limit, purpose=purpose))
@@ -207,6 +172,7 @@ def search(  # noqa: PLR0913 -- one parameter an option; they become one value a
     else:
         show_table(found.records, with_index=True)
         typer.echo(found.in_words(), err=True)
+    show_reading(found.records)
     raise typer.Exit(exit_code(found.records))
 
 
@@ -242,7 +208,7 @@ async def _search(options: LogOptions, request: log_pb2.SearchRecordsRequest, *,
     async with open_log(options) as client:
         await client.checkpoint()
         while True:
-            request.page_size, request.page_token = min(limit - len(records), filters.PAGE_MAX), token
+            request.page_size, request.page_token = min(limit - len(records), PAGE_MAX), token
             page = await client.search(request)
             records += (shown_leaf(one.entry.record, one.entry.index) for one in page.records)
             if len(records) >= limit or not page.next_page_token:
@@ -259,52 +225,17 @@ async def _search(options: LogOptions, request: log_pb2.SearchRecordsRequest, *,
 
 
 @app.command("tail")
-def tail(  # noqa: PLR0913 -- as above
+@filtered(without=frozenset({"begin", "end"}))
+def tail(
+    request: log_pb2.SearchRecordsRequest,
     *,
     log: Address = None,
     key: Key = None,
     checkpoint: Kept = None,
-    verdict: filters.Verdicts = None,
-    reason_code: filters.Reasons = None,
-    rule: filters.Rule = None,
-    route: filters.Route = None,
-    country: filters.Country = None,
-    writer: filters.Writer = None,
-    policy: filters.Policy = None,
-    body: filters.Bodies = None,
-    subject: filters.Subject = None,
-    device: filters.Device = None,
-    address: filters.Network = None,
-    host: filters.Host = None,
-    path_prefix: filters.PathPrefix = None,
-    asn: filters.Asn = None,
-    request_id: filters.RequestId = None,
-    trace_id: filters.TraceId = None,
     after: Annotated[int | None, typer.Option(min=0, help="Begin after this index; without: with what is new.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show records as they come into the log, until Ctrl-C; each is proven to be in it before it is shown."""
-    request = filters.search_request(
-        verdicts=verdict,
-        reasons=reason_code,
-        rule=rule,
-        route=route,
-        country=country,
-        writer=writer,
-        policy=policy,
-        bodies=body,
-    )
-    filters.add_personal(
-        request,
-        subject=subject,
-        device=device,
-        address=address,
-        host=host,
-        path_prefix=path_prefix,
-        asn=asn,
-        request_id=request_id,
-        trace_id=trace_id,
-    )
     options = log_options(log, key, checkpoint=checkpoint)
     with suppress(KeyboardInterrupt):
         ask(_follow(options, request, after=after, as_json=as_json))

@@ -43,7 +43,10 @@ def list_writers(
     checkpoint: Kept = None,
     as_json: AsJson = False,
 ) -> None:
-    """The writers of a log, as it says: how many records of each it has, and where it retired one."""
+    """The writers of a log, as it says: how many records of each it has, and where it retired one.
+
+    `iap-authz records completeness` proves what this only says.
+    """
     found = ask(_list(log_options(log, key, checkpoint=checkpoint)))
     if as_json:
         typer.echo(json.dumps([_members(one) for one in found]))

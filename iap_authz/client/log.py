@@ -21,13 +21,13 @@ from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.client import asks
 from iap_authz.client.channel import LogChannel
 from iap_authz.client.receipts import check_prefix, parse_hashes
-from iap_authz.client.unsealing import UnsealedRecord, check_log_read, open_records
 from iap_authz.client.view import LogView
 from iap_authz.errors import BadProof, BadSignature, Fork, Malformed, NotFound, Rollback, shown
 from iap_authz.model.ids import AuditId, WriterId
 from iap_authz.ports import CheckpointStore, LogService, TrailService
 from iap_authz.records.evidence import EvidenceReport, check_evidence
 from iap_authz.records.log_leaves import parse_log_leaf
+from iap_authz.records.unsealed import UnsealedRecord, check_log_read, open_records
 from iap_authz.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from iap_authz.tlog.hashing import LeafHash, LeafIndex, NodeHash, check_size, leaf_hash, leaf_hashes, parse_leaf_hash
 from iap_authz.tlog.note import VerifierKey

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from iap_authz.demo.forgotten import AUTHORITY, Forgotten
 from iap_authz.demo.logged import LogReport
 from iap_authz.demo.tampered import Fork, StoreFlip
 from iap_authz.tlog.checkpoint import SignedCheckpoint
@@ -35,6 +36,19 @@ def log_lines(report: LogReport) -> Iterator[str]:
     )
 
 
+def forgotten_lines(forgotten: Forgotten) -> Iterator[str]:
+    """The person that an investigator could read, and nobody can any more."""
+    yield f"{forgotten.subject}: this name is in no file of journal and log"
+    yield (
+        f"  an investigator opened record {forgotten.audit_id[:PREFIX_CHARS]}: it is of {forgotten.opened_subject};"
+        f" leaf {forgotten.before.log_read} says that it was read"
+    )
+    yield (
+        f"  erased: {forgotten.erasure.records} records under {AUTHORITY}, leaf {forgotten.erasure.erasure_index};"
+        f" the same record is {forgotten.after.outcome} now, and still proved"
+    )
+
+
 def flip_lines(flip: StoreFlip) -> Iterator[str]:
     """The store, and the copy with the wrong bit."""
     yield f"{flip.before.size} leaves recomputed from the log's files, {len(flip.before.findings)} faults."
@@ -50,7 +64,7 @@ def fork_lines(fork: Fork) -> Iterator[str]:
     yield f"  sidecar {fork.writer[:PREFIX_CHARS]} recorded: {kinds}"
 
 
-def log_document(report: LogReport, *, flip: StoreFlip, fork: Fork) -> Mapping[str, object]:
+def log_document(report: LogReport, *, forgotten: Forgotten, flip: StoreFlip, fork: Fork) -> Mapping[str, object]:
     """The same as one JSON object."""
     restart, proven = report.restart, report.proven
     return {
@@ -75,6 +89,15 @@ def log_document(report: LogReport, *, flip: StoreFlip, fork: Fork) -> Mapping[s
             "receipts": proven.receipts,
             "leaves": proven.leaves,
             "consistency_hashes": proven.consistency_hashes,
+        },
+        "forgotten": {
+            "audit_id": forgotten.audit_id,
+            "subject": forgotten.subject,
+            "named_in": list(forgotten.named_in),
+            "opened": forgotten.opened_subject,
+            "erased_records": forgotten.erasure.records,
+            "erasure_index": forgotten.erasure.erasure_index,
+            "after": str(forgotten.after.outcome),
         },
         "flipped": {
             "path": flip.path,

@@ -25,6 +25,7 @@ Read in this order:
     admission        what the log takes from a writer (rules W2, W5, A1)
     log_evidence     the log's half of evidence, and how the log makes the whole of it
     evidence         a record, and the proof that its writer made it and that it is logged (rule P2)
+    unsealed         what the log says of sealed records, held against the records themselves (rules S1, S8)
     completeness     whether a log holds each record of a writer exactly once (rule O1)
     consistency_file  two checkpoints of a log, and the proof between them
     log_inspect      a log's files, recomputed; log_inspect_* are its parts

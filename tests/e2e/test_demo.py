@@ -84,6 +84,11 @@ def check_log(log: dict[str, dict[str, Any]], *, cases: int) -> None:
     assert log["restart"]["status_meanwhile"] == 200
     assert log["first"]["size"] < log["restart"]["size_before"] <= log["restart"]["index"] < log["last"]["size"]
     assert log["proofs"]["records"] == sum(case.outcome.verdict is not None for case in CASES) + 1 <= cases + 1
+    forgotten = log["forgotten"]
+    assert (forgotten["named_in"], forgotten["opened"], forgotten["after"]) == ([], forgotten["subject"], "erased")
+    assert forgotten["subject"]
+    assert forgotten["erased_records"] > 1
+    assert forgotten["erasure_index"] > log["last"]["size"]
     assert str(log["flipped"]["offset"]) in str(log["flipped"]["found"])
     assert "an older copy of this log was put back" in str(log["forked"]["frozen_because"])
     assert log["forked"]["alerts"]

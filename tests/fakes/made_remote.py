@@ -9,8 +9,8 @@ from typing import Self, TypeVar
 
 from google.protobuf.message import Message
 
-from iap_authz._pb.iap.audit.v1 import log_pb2
-from iap_authz.errors import LogUnavailable, NotFound
+from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
+from iap_authz.errors import LogUnavailable, NotFound, Refused
 from iap_authz.records.record import parse_record
 from iap_authz.tlog.hashing import leaf_hash
 from tests.fakes.made_log import MadeLog
@@ -27,6 +27,8 @@ class MadeRemote:
         self.down = False
         self.change: Callable[[Message], None] = lambda _: None
         self.page_max = 1_000
+        self.said: dict[int, log_pb2.Unsealed] = {}
+        self.asked: list[Message] = []
         self.token = ""
 
     def connect(self, _address: str, *, token: str = "") -> Self:
@@ -48,6 +50,12 @@ class MadeRemote:
             raise LogUnavailable("the log answered UNAVAILABLE: 'connection refused'")
         self.change(answer)
         return answer
+
+    def _add_own(self, body: Message) -> int:
+        """One more leaf of the log's own, signed."""
+        index = self.log.add_own(body)
+        self.signed.add(self.log.size)
+        return index
 
     def _note(self, size: int) -> bytes:
         return self.log.note(size) if size in self.signed else b""
@@ -84,6 +92,38 @@ class MadeRemote:
         if index >= self.log.size:
             raise NotFound(f"got leaf index {index}, want one below {self.log.size}")
         return self._given(self._found(index, with_evidence=request.with_evidence))
+
+    async def unseal(self, request: log_pb2.UnsealRequest) -> log_pb2.UnsealResponse:
+        """Says of each leaf what is in `said`, or that it is not sealed; to whoever has the token `investigator`."""
+        self.asked.append(request)
+        if self.token != "investigator":
+            raise Refused("the log answered PERMISSION_DENIED: 'want one with the role investigator'")
+        asked = list(request.indices)
+        body = record_pb2.LogRead(method="Unseal", from_index=min(asked), to_index=max(asked) + 1, records=len(asked))
+        answer = log_pb2.UnsealResponse(log_read=self._add_own(body))
+        for index in asked:
+            one = self.said.get(index, log_pb2.Unsealed(outcome=log_pb2.Unsealed.NOT_SEALED))
+            answer.records.add(index=index, outcome=one.outcome, opening=one.opening)
+        return self._given(answer)
+
+    async def retire_writer(self, request: log_pb2.RetireWriterRequest) -> log_pb2.RetireWriterResponse:
+        """For whoever has the token `admin`."""
+        self.asked.append(request)
+        if self.token != "admin":
+            raise Refused("the log answered PERMISSION_DENIED: 'want one with the role admin'")
+        body = record_pb2.WriterRetired(writer=request.writer, cause=request.cause)
+        return self._given(log_pb2.RetireWriterResponse(index=self._add_own(body)))
+
+    async def list_writers(self, request: log_pb2.ListWritersRequest) -> log_pb2.ListWritersResponse:
+        """One writer a page; the token is the number of those already given."""
+        writers, begin = sorted(self.log.registered), int(request.page_token or 0)
+        answer = log_pb2.ListWritersResponse(next_page_token=str(begin + 1) if begin + 1 < len(writers) else "")
+        for writer in writers[begin : begin + 1]:
+            size = sum(parse_record(leaf).writer == writer for leaf in self.log.leaves)
+            answer.writers.add(
+                writer=writer, workload="orders", size=size, registered_index=self.log.registered[writer]
+            )
+        return self._given(answer)
 
     async def get_entries(self, request: log_pb2.GetEntriesRequest) -> AsyncIterator[log_pb2.Entry]:
         for index in range(request.first, request.first + request.count):

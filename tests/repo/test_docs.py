@@ -355,7 +355,11 @@ def test_every_field_of_an_inventory_is_explained() -> None:
 
 def names_of_tests(path: Path) -> set[str]:
     """The names of the tests in a file."""
-    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 def test_every_test_that_is_named_exists() -> None:

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.adapters.audit_grpc.server import AuditServer
-from iap_authz.client.channel import MESSAGE_MAX_BYTES, LogChannel
+from iap_authz.client.channel import MESSAGE_MAX_BYTES, TOKEN_MAX_CHARS, LogChannel
 from iap_authz.errors import (
     IapError,
     LogFrozen,
@@ -26,7 +27,9 @@ from iap_authz.errors import (
     Refused,
     UnknownWriter,
 )
-from iap_authz.ports import LogClient, LogService, TrailService
+from iap_authz.model.roles import Role
+from iap_authz.ports import Caller, LogClient, LogService, TrailService
+from tests.fakes.log_service import FakePrivacyService
 from tests.fakes.lying_log import LyingLog
 from tests.fakes.senders import Sender
 
@@ -226,6 +229,133 @@ def test_a_call_that_is_not_answered_ends_by_its_deadline(tmp_path: Path) -> Non
 
     asyncio.run(test())
 
+
+# ---- who asks
+
+PRIVATE: list[tuple[str, str, Any, Any]] = [
+    ("unseal", "unseal", log_pb2.UnsealRequest(indices=[3], purpose="case 7"), log_pb2.UnsealResponse(log_read=4)),
+    (
+        "erase_subject",
+        "erase_subject",
+        log_pb2.EraseSubjectRequest(subject="alice"),
+        log_pb2.ErasureState(stage=log_pb2.ErasureState.COUNTING),
+    ),
+    ("get_erasure", "get_erasure", log_pb2.GetErasureRequest(erasure=b"e"), log_pb2.ErasureState(records=3)),
+    (
+        "list_erasures",
+        "list_erasures",
+        log_pb2.ListErasuresRequest(),
+        log_pb2.ListErasuresResponse(erasures=[log_pb2.ErasureState(records=3)]),
+    ),
+    (
+        "place_legal_hold",
+        "place_hold",
+        log_pb2.PlaceLegalHoldRequest(matter="m"),
+        log_pb2.PlaceLegalHoldResponse(index=4),
+    ),
+    (
+        "release_legal_hold",
+        "release_hold",
+        log_pb2.ReleaseLegalHoldRequest(hold=b"h"),
+        log_pb2.ReleaseLegalHoldResponse(index=5),
+    ),
+    (
+        "list_legal_holds",
+        "list_holds",
+        log_pb2.ListLegalHoldsRequest(),
+        log_pb2.ListLegalHoldsResponse(holds=[log_pb2.HoldState(matter="m")]),
+    ),
+    (
+        "retire_writer",
+        "retire_writer",
+        log_pb2.RetireWriterRequest(cause="gone"),
+        log_pb2.RetireWriterResponse(index=6),
+    ),
+]
+"""Method of the channel, method of the port, request, answer."""
+
+IVY = Caller(name="ivy", roles=frozenset({Role.INVESTIGATOR}), address="")
+
+
+@pytest.mark.parametrize(("token", "caller"), [("", None), ("ivy's", replace(IVY, address="unix")), ("other", None)])
+def test_calls_that_want_to_know_who_asks_arrive_with_the_token(
+    token: str, caller: Caller | None, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        log, privacy, address = LyingLog(), FakePrivacyService(), f"unix:{tmp_path / 's'}"
+        server = AuditServer(log, log, address=address, privacy=privacy, identify={"ivy's": IVY}.get)
+        await server.start()
+        async with LogChannel(address, token=token) as channel:
+            for name, port, request, answer in PRIVATE:
+                privacy.answers[port] = [answer]
+                assert await getattr(channel, name)(request) == answer
+                assert privacy.asked[-1] == (port, request)
+        await server.stop(0.0)
+        assert privacy.callers == [caller] * len(PRIVATE)
+
+    asyncio.run(test())
+
+
+def test_no_other_call_has_the_token(tmp_path: Path) -> None:
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    class Watch(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
+        async def intercept_service(self, continuation: Any, details: Any) -> Any:
+            seen.append((details.method, tuple(key for key, _ in details.invocation_metadata)))
+            return await continuation(details)
+
+    async def test() -> None:
+        server = grpc.aio.server(interceptors=(Watch(),))
+        server.add_insecure_port(f"unix:{tmp_path / 's'}")
+        await server.start()
+        async with LogChannel(f"unix:{tmp_path / 's'}", token="ivy's") as channel:
+            calls = [*same_wire(b"\x01" * 32), *((name, request) for name, _, request, _ in PRIVATE)]
+            calls += [("register", log_pb2.RegisterRequest()), ("append", log_pb2.AppendRequest())]
+            for name, request in calls:
+                with pytest.raises(LogUnavailable, match="UNIMPLEMENTED"):
+                    await getattr(channel, name)(request)
+            for name, request, _ in STREAMS:
+                with pytest.raises(LogUnavailable, match="UNIMPLEMENTED"):
+                    await take(getattr(channel, name)(request), 1)
+        await server.stop(0.0)
+
+    asyncio.run(test())
+    with_token = {method for method, keys in seen if "authorization" in keys}
+    without = {method for method, keys in seen if "authorization" not in keys}
+    assert {method.split("/")[1] for method in with_token} == {"iap.audit.v1.AuditPrivacy", "iap.audit.v1.AuditAdmin"}
+    assert {method.split("/")[1] for method in without} == {
+        "iap.audit.v1.AuditWriter",
+        "iap.audit.v1.AuditProofs",
+        "iap.audit.v1.AuditRecords",
+    }
+    assert len(seen) == len(same_wire(b"")) + len(PRIVATE) + 2 + len(STREAMS)
+
+
+@pytest.mark.parametrize("token", ["SECRET one", "SECRET\n", "SECRET\u00e9", "\x00SECRET", "S" * (TOKEN_MAX_CHARS + 1)])
+def test_what_can_be_no_token_is_malformed_and_not_quoted(token: str) -> None:
+    async def test() -> None:
+        with pytest.raises(Malformed, match="got an access token of") as caught:
+            LogChannel("unix:/nowhere", token=token)
+        assert "SECRET" not in str(caught.value)
+
+    asyncio.run(test())
+
+
+def test_a_channel_does_not_show_its_token(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with LogChannel(f"unix:{tmp_path / 's'}", token="SECRET") as channel:
+            assert "SECRET" not in repr(channel)
+            with pytest.raises(LogUnavailable) as caught:
+                await channel.unseal(log_pb2.UnsealRequest())
+            error: BaseException | None = caught.value
+            while error is not None:
+                assert "SECRET" not in f"{error!r} {error}"
+                error = error.__cause__ or error.__context__
+
+    asyncio.run(test())
+
+
+# ---- ends
 
 Ask = Callable[[LogChannel], Awaitable[object]]
 

@@ -9,9 +9,8 @@ import pytest
 from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
-from iap_authz.client import AuditLogClient, LogView, Outcome
+from iap_authz.client import AuditLogClient, LogView, Outcome, UnsealedRecord
 from iap_authz.client import log as client_log
-from iap_authz.client.unsealing import UnsealedRecord
 from iap_authz.errors import BadProof, IapError, Malformed, NotFound, NotProven, Refused, UnknownWriter
 from iap_authz.model.ids import WriterId
 from iap_authz.records.record import parse_record
