@@ -32,7 +32,7 @@ PURPOSE, AUTHORITY = "the demonstration", "DEMO-1"
 
 Stage = log_pb2.ErasureState.Stage
 
-_OFFICER_WAITS = frozenset({Stage.COUNTING, Stage.ERASING, Stage.ERASED})
+_GOES_ON = frozenset({Stage.COUNTING, Stage.ERASING, Stage.ERASED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +109,17 @@ async def _erase(live: Live, subject: str) -> log_pb2.ErasureState:
     """Until it is complete: the only writer has ended, so nobody is waited for."""
     request = log_pb2.EraseSubjectRequest(subject=subject, authority=AUTHORITY)
     async with LogChannel(live.logs.honest.address, token=_access_token(live, "privacy_officer")) as channel:
-        state = await channel.erase_subject(request)
+        asked = await channel.erase_subject(request)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                while state.stage in _OFFICER_WAITS:
-                    await asyncio.sleep(POLL_SECONDS)
-                    state = await channel.get_erasure(log_pb2.GetErasureRequest(erasure=state.erasure))
+                return await _settled(channel, asked.erasure)
         except TimeoutError:
             raise Unavailable(f"the erasure was not complete within {WAIT_SECONDS:g} s") from None
-    return state
+
+
+async def _settled(channel: LogChannel, erasure: bytes) -> log_pb2.ErasureState:
+    while True:
+        state = await channel.get_erasure(log_pb2.GetErasureRequest(erasure=erasure))
+        if state.stage not in _GOES_ON:
+            return state
+        await asyncio.sleep(POLL_SECONDS)

@@ -90,15 +90,7 @@ def log_document(report: LogReport, *, forgotten: Forgotten, flip: StoreFlip, fo
             "leaves": proven.leaves,
             "consistency_hashes": proven.consistency_hashes,
         },
-        "forgotten": {
-            "audit_id": forgotten.audit_id,
-            "subject": forgotten.subject,
-            "named_in": list(forgotten.named_in),
-            "opened": forgotten.opened_subject,
-            "erased_records": forgotten.erasure.records,
-            "erasure_index": forgotten.erasure.erasure_index,
-            "after": str(forgotten.after.outcome),
-        },
+        "forgotten": _forgotten_document(forgotten),
         "flipped": {
             "path": flip.path,
             "offset": flip.offset,
@@ -107,6 +99,18 @@ def log_document(report: LogReport, *, forgotten: Forgotten, flip: StoreFlip, fo
             "found": [str(finding) for finding in flip.findings],
         },
         "forked": {"frozen_because": fork.because, "writer": fork.writer, "alerts": list(fork.alerts)},
+    }
+
+
+def _forgotten_document(forgotten: Forgotten) -> Mapping[str, object]:
+    return {
+        "audit_id": forgotten.audit_id,
+        "subject": forgotten.subject,
+        "named_in": list(forgotten.named_in),
+        "opened": forgotten.opened_subject,
+        "erased_records": forgotten.erasure.records,
+        "erasure_index": forgotten.erasure.erasure_index,
+        "after": str(forgotten.after.outcome),
     }
 
 
