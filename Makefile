@@ -18,11 +18,11 @@ LOCK ?=
 CHECKS := check-format check-lint check-types check-layers check-proto check-envoy check-wheel
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check $(CHECKS) proto bench benchlog lock clean venv
+.PHONY: help demo test check $(CHECKS) proto bench benchlog benchseal lock clean venv
 .DELETE_ON_ERROR:
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## A real request through a real Envoy, on this machine
 	$(BIN)/iap-authz demo
@@ -61,6 +61,9 @@ bench: $(STAMP) ## Measure; prints machine, ratios and raw output
 
 benchlog: $(STAMP) ## Measure the audit log
 	$(BIN)/python -m bench.log
+
+benchseal: $(STAMP) ## Measure sealing, opening and erasing
+	$(BIN)/python -m bench.seal --records 1000000 --subject-records 100000
 
 # The second lock holds the first: what is tested is what is shipped.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \

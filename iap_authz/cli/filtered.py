@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`@filtered`: a command whose filters are options, and which gets them as one request.
 
-The invariant: the options of `records search` and `records tail` are the same ones, spelt once, in `search_options`.
+The invariant: the options of `records search`, `records tail` and `hold place` are the same ones, spelt once, in
+`search_options`.
 
 Typer reads a command's options from its signature. So what stands there is put together here: the command's own, and
 behind those that say which log, one for each filter.
@@ -42,13 +43,13 @@ PERSONAL: dict[str, Any] = {
 """Filters of what is sealed, by parameter."""
 
 LAST_BEFORE = "checkpoint"
-"""The parameter that the filters stand behind: the last of those that say which log."""
+"""The parameter that the filters stand behind: of those that say which log, the last that all commands have."""
 
 Command = Callable[..., None]
 
 
 def filtered(*, without: frozenset[str] = frozenset()) -> Callable[[Command], Command]:
-    """A command that takes the filters as `request`, its first parameter; `without` some, by parameter."""
+    """A command that takes the filters as a request, its first parameter; `without` some, by parameter."""
     kinds = {name: kind for name, kind in (CLEAR | PERSONAL).items() if name not in without}
 
     def decorate(command: Command) -> Command:

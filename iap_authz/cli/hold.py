@@ -6,14 +6,13 @@ What a hold keeps is said once, by the filters of a search, and not shown again:
 """
 
 import json
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
-from iap_authz.cli import search_options as filters
 from iap_authz.cli.erase import parse_id
+from iap_authz.cli.filtered import filtered
 from iap_authz.cli.log_options import (
     Address,
     AsJson,
@@ -40,23 +39,12 @@ def _hold() -> None:
 
 
 @app.command("place")
-def place(  # noqa: PLR0913 -- one parameter an option; they become one value at once
+@filtered()
+def place(
+    scope: log_pb2.SearchRecordsRequest,
     *,
     authority: Authority,
     matter: Annotated[str, typer.Option(help="A case number, no name. Recorded in the clear.")],
-    subject: Annotated[str | None, typer.Option(help="Records of this subject, exactly as in them.")] = None,
-    device: Annotated[str | None, typer.Option(help="Of a device: its id, certificate or SPIFFE id.")] = None,
-    address: Annotated[str | None, typer.Option(help="Of an address, or of a network such as 192.0.2.0/24.")] = None,
-    host: Annotated[str | None, typer.Option(help="Requests to this host.")] = None,
-    path_prefix: Annotated[str | None, typer.Option(help="Requests below this path, whole segments.")] = None,
-    verdict: filters.Verdicts = None,
-    rule: filters.Rule = None,
-    route: filters.Route = None,
-    country: filters.Country = None,
-    begin: filters.From = None,
-    end: filters.To = None,
-    writer: filters.Writer = None,
-    body: filters.Bodies = None,
     log: Address = None,
     key: Key = None,
     checkpoint: Kept = None,
@@ -65,8 +53,6 @@ def place(  # noqa: PLR0913 -- one parameter an option; they become one value at
 ) -> None:
     """Keep the records that these filters describe, those to come as well. Each filter narrows it further."""
     options = log_options(log, key, checkpoint=checkpoint, token_file=check_token_file(token_file))
-    clear = _Clear(verdict, rule, route, country=country, begin=begin, end=end, writer=writer, body=body)
-    scope = clear.scope(subject=subject, device=device, host=host, address_or_network=address, path_prefix=path_prefix)
     placed = ask(_place(options, log_pb2.PlaceLegalHoldRequest(scope=scope, authority=authority, matter=matter)))
     if as_json:
         typer.echo(json.dumps({"hold": placed.hold.hex(), "index": placed.index}))
@@ -119,38 +105,6 @@ def list_holds(
         typer.echo(f"{one.hold.hex()}  leaf {one.index}  {one.authority}  {one.matter}{asked}")
     if not holds:
         typer.echo("no hold is in force", err=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Clear:
-    """The filters over clear fields."""
-
-    verdict: list[str] | None
-    rule: str | None
-    route: str | None
-    country: str | None
-    begin: str | None
-    end: str | None
-    writer: str | None
-    body: list[str] | None
-
-    def scope(self, **personal: str | None) -> log_pb2.SearchRecordsRequest:
-        """All filters as one request. Exits with 2 for a word that no record can have."""
-        scope = filters.search_request(
-            verdicts=self.verdict,
-            reasons=None,
-            rule=self.rule,
-            route=self.route,
-            country=self.country,
-            begin=self.begin,
-            end=self.end,
-            writer=self.writer,
-            policy=None,
-            bodies=self.body,
-        )
-        for name, value in personal.items():
-            setattr(scope, name, value or "")
-        return scope
 
 
 async def _place(options: LogOptions, request: log_pb2.PlaceLegalHoldRequest) -> log_pb2.PlaceLegalHoldResponse:

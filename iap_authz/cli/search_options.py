@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filters of `records search` and `records tail`: options of the command line become one request.
+"""The filters of `records search`, `records tail` and `hold place`: options of the command line become one request.
 
 Clear fields are found as they stand in the records, what is sealed by the tokens of the log's index (rule S9).
 """
