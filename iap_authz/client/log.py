@@ -235,12 +235,12 @@ class AuditLogClient:
         found: list[UnsealedRecord] = []
         for begin in range(0, len(indices), UNSEAL_MAX):
             asked = indices[begin : begin + UNSEAL_MAX]
-            leaves = await self._leaves_at(asked)
+            leaves, since = await self._leaves_at(asked), self.view.last.checkpoint.size
             answer = await self._remote.unseal(log_pb2.UnsealRequest(indices=asked, purpose=purpose))
             opened = open_records(leaves, answer, asked=asked, origin=self.view.verifier.name)
             log_read = LeafIndex(answer.log_read)
             leaf = (await self._leaves_at([log_read]))[log_read]
-            check_log_read(leaf, log_read, asked=asked, origin=self.view.verifier.name)
+            check_log_read(leaf, opened, since=since, origin=self.view.verifier.name)
             found += opened
         return found
 

@@ -92,6 +92,7 @@ class ErasureStore(Protocol):
         The key of each, the companion of the key, and the leaf's salt are overwritten where they stand; the leaf is
         marked with its erasure and its round. Leaves that are not in a plan and have one of these keys, which came
         after the plan was made, are marked as late. Returns how many of the round are done and the keys' numbers.
+        Raises Corrupt, and destroys nothing, where another erasure has taken one of these leaves.
         """
 
     def plan(self, begun: ErasureRound, part: int) -> list[LeafIndex]:

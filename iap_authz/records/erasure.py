@@ -51,13 +51,15 @@ class Person:
 
 
 def person_of(part: record_pb2.PersonalPart) -> Person | None:
-    """Whom `part` is about, or None for a part that names no subject."""
+    """Whom `part` is about, or None for a part that names no subject.
+
+    A reading of the log is about nobody who could be forgotten: who reads is accountable, and a subject who has the
+    name of an officer by chance must not take the officer's readings with them.
+    """
     match part.WhichOneof("part"):
         case "decision":
             identity = part.decision.facts.identity
             found = Person(subject=identity.subject, issuer=identity.issuer)
-        case "log_read":
-            found = Person(subject=part.log_read.reader, issuer="")
         case "alert":
             found = Person(subject=part.alert.subject, issuer="")
         case "external":

@@ -17,7 +17,7 @@ from iap_authz.errors import BadProof
 from iap_authz.records.log_leaves import parse_log_leaf
 from iap_authz.records.record import parse_record
 from iap_authz.records.seal import open_part
-from iap_authz.tlog.hashing import LeafIndex
+from iap_authz.tlog.hashing import LeafIndex, TreeSize
 
 UNSEAL_METHOD = "Unseal"
 """Of the LogRead record of an unsealing: the name of the call in log.proto."""
@@ -56,11 +56,18 @@ def open_records(
     return [_open_record(leaves[LeafIndex(one.index)], one, log_read=log_read, origin=origin) for one in answer.records]
 
 
-def check_log_read(leaf: bytes, index: LeafIndex, *, asked: Sequence[LeafIndex], origin: str) -> None:
-    """Raise BadProof unless the leaf at `index` is the log's record of the reading of these leaves."""
+def check_log_read(leaf: bytes, opened: Sequence[UnsealedRecord], *, since: TreeSize, origin: str) -> None:
+    """Raise BadProof unless `leaf` is the log's record of this reading, and not one of before.
+
+    `since` is the size of the log that was proven before it was asked: the record of an earlier reading is below it.
+    """
+    index, asked = opened[0].log_read, [one.index for one in opened]
+    if index < since:
+        raise BadProof(f"got leaf {index} as the record of this reading, want one from {since} on: it was there before")
     read = parse_log_leaf(leaf, origin=origin, index=index, body="log_read").log_read
-    want = (UNSEAL_METHOD, min(asked), max(asked) + 1, len(asked))
-    if (read.method, read.from_index, read.to_index, read.records) != want:
+    unsealed = sum(one.outcome is Outcome.OPENED for one in opened)
+    want = (UNSEAL_METHOD, min(asked), max(asked) + 1, len(asked), unsealed)
+    if (read.method, read.from_index, read.to_index, read.records, read.unsealed) != want:
         raise BadProof(f"got a record of another reading at leaf {index}, want that of {len(asked)} records unsealed")
 
 

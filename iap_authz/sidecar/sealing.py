@@ -94,7 +94,7 @@ def load_settings(store: CheckpointStore, verifier: VerifierKey, *, vault: Vault
         )
         raise ConfigInvalid.of_file(str(store), message) from error
     if stored.vault.epoch < vault.epoch:
-        return Start(configured_settings(verifier.name, vault), b"")
+        return Start(SealSettings(origin=verifier.name, seal_epoch=stored.seal_epoch, vault=vault), b"")
     if stored.vault.epoch == vault.epoch and stored.vault != vault:
         message = (
             f"holds {stored.vault.render()} as the vault's key, and seal.vault_key is {vault.render()}: got two keys of"

@@ -6,22 +6,26 @@ The invariant: a writer is done with only on its own signed word, or when the lo
     it is retired                                     nothing more comes
     its newest word is WriterStopped                  it has shipped all before that very record
     its newest word is a Heartbeat                    whose `oldest_seal_epoch` is at least the erasure's
-    a later WriterStarted names it as predecessor     with its last checkpoint, which the log has reached
+    a later WriterStarted names it as predecessor     at the checkpoint that the log has of it, and it is as silent as
+                                                      a writer that has ended. Only of the same workload, registered
+                                                      with the same token: any writer can quote any public note
 
-Only writers that were registered before the erasure are waited for: who comes later learns the new epoch with its
-registration. What nobody can wait for is a writer that the log has never heard of: if one comes later with a journal
-from before, its older records are taken while the erasure is open, and not after.
+Writers that were registered after the erasure are waited for, too: what they had sealed before that is still to
+come. They say so themselves within seconds. What nobody can wait for is a writer that the log has never heard of: if
+one comes later with a journal from before, its older records are taken while an erasure is open, and not after.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.errors import IapError
 from iap_authz.model.ids import WriterId
 from iap_authz.ports import Ledger, WriterRow
+from iap_authz.records.log_leaves import parse_log_leaf
 from iap_authz.records.started import writer_origin
 from iap_authz.tlog.checkpoint import open_checkpoint
-from iap_authz.tlog.hashing import LeafIndex, TreeSize
+from iap_authz.tlog.hashing import TreeSize
 from iap_authz.tlog.note import VerifierKey
 from iap_authz.trail.match import parse_or_none
 from iap_authz.trail.reader import TrailReader
@@ -39,8 +43,15 @@ class Holder:
 
     writer: WriterId
     size: int
-    registered_index: LeafIndex
     seal_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """What a record 0 says of the writer before it. Anybody can say so of anybody."""
+
+    successor: WriterId
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +61,12 @@ class Holders:
     size: TreeSize
     holders: tuple[Holder, ...]
 
-    def waiting_for(self, seal_epoch: int, *, registered_before: int) -> list[log_pb2.WriterPosition]:
+    def waiting_for(self, seal_epoch: int) -> list[log_pb2.WriterPosition]:
         """Those that may hold records of an older epoch, with what the log has of each."""
         return [
             log_pb2.WriterPosition(writer=one.writer, sequence=one.size)
             for one in self.holders
-            if one.registered_index < registered_before and one.seal_epoch < seal_epoch
+            if one.seal_epoch < seal_epoch
         ][:SHOWN_MAX]
 
 
@@ -67,7 +78,8 @@ class Completion:
         self._ledger = ledger
         self._run = reader.run
         self._stopped = set[WriterId]()
-        self._successors: dict[WriterId, list[bytes]] = {}
+        self._successors: dict[WriterId, list[_Named]] = {}
+        self._enrolled: dict[WriterId, str] = {}
         self._read_to = -1
 
     async def look(self) -> Holders:
@@ -75,16 +87,15 @@ class Completion:
         size, rows = await self._run(self._ledger.load)
         await self._read_successors()
         holders = list[Holder]()
+        known = {row.writer: row for row in rows}
         for row in rows:
-            if row.retired_index is not None or row.writer in self._stopped or self._is_succeeded(row):
+            if row.retired_index is not None or row.writer in self._stopped or await self._is_succeeded(row, known):
                 continue
             epoch = await self._declared(row)
             if epoch is None:
                 self._stopped.add(row.writer)
                 continue
-            holders.append(
-                Holder(writer=row.writer, size=row.size, registered_index=row.registered_index, seal_epoch=epoch)
-            )
+            holders.append(Holder(writer=row.writer, size=row.size, seal_epoch=epoch))
         return Holders(size=size, holders=tuple(holders))
 
     async def _declared(self, row: WriterRow) -> int | None:
@@ -114,14 +125,29 @@ class Completion:
                 continue
             named = self._successors.setdefault(WriterId(record.writer_started.predecessor), [])
             if len(named) < NAMED_MAX:
-                named.append(record.writer_started.predecessor_checkpoint)
+                note = record.writer_started.predecessor_checkpoint
+                named.append(_Named(successor=WriterId(record.writer), note=note))
 
-    def _is_succeeded(self, row: WriterRow) -> bool:
-        """Whether a successor names a last checkpoint of this writer that the log has reached."""
+    async def _is_succeeded(self, row: WriterRow, known: Mapping[WriterId, WriterRow]) -> bool:
+        """Whether a successor of its own names the very checkpoint that the log has of this writer as its last."""
         verifier = VerifierKey(name=writer_origin(self._reader.origin, row.writer), public_key=row.public_key)
-        sizes = [_size(note, verifier) for note in self._successors.get(row.writer, ())]
-        known = [size for size in sizes if size is not None]
-        return bool(known) and max(known) <= row.size
+        for named in self._successors.get(row.writer, ()):
+            successor = known.get(named.successor)
+            if successor is None or successor.workload != row.workload or _size(named.note, verifier) != row.size:
+                continue
+            if await self._enrolled_by(successor) == await self._enrolled_by(row):
+                return True
+        return False
+
+    async def _enrolled_by(self, row: WriterRow) -> str:
+        """The name of the token that a writer was registered with, as its registration says."""
+        if row.writer not in self._enrolled:
+            leaf = await self._reader.read(row.registered_index)
+            record = parse_log_leaf(
+                leaf, origin=self._reader.origin, index=row.registered_index, body="writer_registered"
+            )
+            self._enrolled[row.writer] = record.writer_registered.enrolled_by
+        return self._enrolled[row.writer]
 
 
 def _size(note: bytes, verifier: VerifierKey) -> int | None:

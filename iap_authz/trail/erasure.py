@@ -159,13 +159,21 @@ class Erasures:
 
     async def step(self) -> None:
         """Take each erasure one step further; look for late records if it is time."""
-        for job in list(self._jobs.values()):
-            if job.stage in (Stage.COUNTING, Stage.ERASING):
+        # First what is half done: until it is through, no other may take a leaf that it has planned.
+        for job in sorted(self._jobs.values(), key=lambda one: one.stage != Stage.ERASING):
+            if job.stage == Stage.ERASING or (job.stage == Stage.COUNTING and self._may_take(job)):
                 await self._attempt(job)
-        if self._clock.monotonic() >= self._next_sweep:
+        if not self._is_erasing() and self._clock.monotonic() >= self._next_sweep:
             self._next_sweep = self._clock.monotonic() + SWEEP_SECONDS
             await self._sweep()
         self._forget_ended()
+
+    def _may_take(self, job: Job) -> bool:
+        return job.dry_run or not self._is_erasing()
+
+    def _is_erasing(self) -> bool:
+        """Whether a round is stored and not carried out."""
+        return any(job.stage == Stage.ERASING for job in self._jobs.values())
 
     async def _attempt(self, job: Job) -> None:
         """Count, or go on erasing. One that could not be counted has failed; one that has begun is tried again."""
@@ -196,6 +204,8 @@ class Erasures:
                 await self._fail(job)
         holders = None
         for job in [one for one in self._jobs.values() if one.stage == Stage.ERASED]:
+            if self._is_erasing():
+                return
             try:
                 holders = holders or await self._completion.look()
                 await self._course.sweep(job, holders)

@@ -121,7 +121,7 @@ class Course:
 
     async def sweep(self, job: Job, holders: Holders) -> None:
         """An ERASED one: take what came late; once nobody has more, it is COMPLETE."""
-        waiting = holders.waiting_for(job.row.seal_epoch, registered_before=job.registered_before)
+        waiting = holders.waiting_for(job.row.seal_epoch)
         job.waiting_for, job.problem = tuple(waiting), ""
         if not self._knows(job):
             job.problem = OTHER_KEY
@@ -178,9 +178,9 @@ class Course:
         version, scopes = self._holds.version, await self._holds.scopes()
         wanted = Wanted(tags=self._tags(job), whose=Whose.parse(job.row.whose), size=size, scopes=scopes)
         found = await self._finder.find(wanted)
+        await self._record_reading(job, found, size)  # before anybody is told anything of it
         job.swept, job.counted, job.remark = size, len(found.taken), _remark(found)
         job.issuers, job.holds = tuple(sorted(found.issuers)), tuple(sorted(found.holds))
-        await self._record_reading(job, found, size)
         return _Counted(size=size, version=version, found=found)
 
     async def _record_reading(self, job: Job, found: Found, size: TreeSize) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
 from iap_authz.ports import ErasureRound, ErasureRow, Stage
-from iap_authz.tlog.hashing import SIZE_LIMIT_LEAVES
 
 ISSUERS_MAX = 100
 """That an answer names; a subject with more has no name that says who it is."""
@@ -45,12 +44,6 @@ class Job:
     def is_open(self) -> bool:
         """Whether there is anything left to do for it, by this process or by an officer."""
         return self.stage in (Stage.COUNTING, Stage.WAITS_APPROVAL, Stage.ERASING, Stage.ERASED)
-
-    @property
-    def registered_before(self) -> int:
-        """The leaf before which writers were registered that may have sealed with an older epoch; or all writers."""
-        index = self.rounds[0].index if self.rounds else None
-        return SIZE_LIMIT_LEAVES if index is None else index
 
     def take_round(self, changed: ErasureRound) -> None:
         """A round is new, or further than it was."""

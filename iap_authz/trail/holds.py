@@ -25,7 +25,7 @@ from iap_authz.trail.erasure_finding import Scope
 from iap_authz.trail.erasure_rounds import AppendOwn
 from iap_authz.trail.match import PAGE_FIELDS, check_query
 from iap_authz.trail.reader import TrailReader
-from iap_authz.trail.requests import ID_BYTES, check_id, check_text
+from iap_authz.trail.requests import ID_BYTES, check_id, check_names_nobody, check_text
 
 HOLDS_MAX = 1_000
 """In force at one time: an erasure compares each of its records with each of them."""
@@ -201,8 +201,9 @@ class Holds:
 
 
 def _check_place(request: log_pb2.PlaceLegalHoldRequest) -> None:
-    check_text(request.authority, "authority")
-    check_text(request.matter, "matter")
+    for text, what in ((request.authority, "authority"), (request.matter, "matter")):
+        check_text(text, what)
+        check_names_nobody(text, what, subject=request.scope.subject)
     names = {field.name for field, _ in request.scope.ListFields()}
     if names & PAGE_FIELDS:
         raise Malformed(f"got {sorted(names & PAGE_FIELDS)} in the scope of a hold, want none: it has no pages")

@@ -14,7 +14,7 @@ from iap_authz.adapters.trail.legal_holds import SqlHolds
 from iap_authz.adapters.trail.seal_tables import NO_KEY, U32, U64, companions, subject_keys
 from iap_authz.adapters.trail.store import open_trail, writing
 from iap_authz.adapters.trail.tables import records
-from iap_authz.errors import NotFound
+from iap_authz.errors import Corrupt, NotFound
 from iap_authz.ports import NO_ERASURE, ErasureRound, ErasureRow, ErasureStore, HoldRow, HoldStore, KeptCompanion, Stage
 from iap_authz.records.erasure import WHOSE_BYTES, erasure_salt
 from iap_authz.tlog.hashing import LeafIndex, NodeHash, TreeSize, leaf_hash
@@ -235,6 +235,19 @@ def test_what_came_after_the_plan_is_late(trail: Trail) -> None:
     destroy(trail, second)
     assert trail.store.late(ERASURE) == []
     assert {trail.store.taken_by(index) for index in late} == {(ERASURE, 2)}
+
+
+def test_a_leaf_that_another_erasure_has_taken_is_not_taken_again(trail: Trail) -> None:
+    plan = of_person(0)
+    destroy(trail, begin(trail, plan))
+    other = round_of(count=1, erasure=OTHER)
+    trail.store.begin_round(row_of(OTHER, Stage.ERASING), other, plan=plan[:1])
+    trail.store.set_index(other, LeafIndex(50))
+    with pytest.raises(Corrupt):
+        trail.store.destroy_next(trail.store.rounds(OTHER)[0])
+    assert trail.store.taken_by(plan[0]) == (ERASURE, 1)
+    assert trail.companion(plan[0]).salt == erasure_salt(SECRET, plan[0])
+    assert trail.store.rounds(OTHER)[0].done == 0
 
 
 def test_a_round_that_was_interrupted_goes_on_behind_what_is_done(trail: Trail) -> None:

@@ -213,17 +213,16 @@ class LogWithVault:
 
     def ship(self, writer: SealingWriter, *, only: int | None = None) -> range:
         """What the writer has made since it shipped last, or the next `only` of it; the leaves in the log."""
-        begin = self.kept.shipped.get(writer.writer, 0)
+        begin, before = self.kept.shipped.get(writer.writer, 0), self.kept.writers.get(writer.writer)
         end = len(writer.leaves) if only is None else begin + only
         first, leaves = len(self.kept.leaves.leaves), writer.leaves[begin:end]
         writer.log, note = writer.log.commit([leaf_hash(leaf) for leaf in leaves])
         self.kept.shipped[writer.writer] = end
-        before = self.kept.writers.get(writer.writer)
         row = WriterRow(
             writer=writer.writer,
             public_key=writer.signer.public_key,
-            workload="tests",
-            registered_index=LeafIndex(first) if before is None else before.registered_index,
+            workload=writer.workload,
+            registered_index=LeafIndex(first + len(leaves)) if before is None else before.registered_index,
             retired_index=None,
             size=end,
             tree=(),
@@ -235,6 +234,8 @@ class LogWithVault:
         size = TreeSize(first + len(leaves))
         batch = BatchRow(writer=writer.writer, begin=begin, end=end, first_index=LeafIndex(first), round_size=size)
         self.take(leaves, companions=besides, batch=batch, writer=row)
+        if before is None:  # behind the batch, so that the first writer's records are the leaves from 0 on
+            self.add_own(record_pb2.WriterRegistered(writer=writer.writer, enrolled_by=writer.enrolled_by))
         return range(first, size)
 
     def retire(self, writer: SealingWriter) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz.errors import Corrupt
 from iap_authz.model.ids import WriterId
 from iap_authz.ports import NO_ERASURE, CoveredRow, ErasureRound, ErasureRow, HoldRow, Stage
 from iap_authz.records.erasure import erasure_salt
@@ -72,6 +73,8 @@ class MemoryErasures:
         for index, row in kept.rows.items():
             if row.key in numbers and index >= begun.log_size and row.erasure == NO_ERASURE:
                 kept.rows[index] = replace(row, erasure=begun.erasure)
+        if any(kept.rows[index].erasure not in (NO_ERASURE, begun.erasure) for index in leaves):
+            raise Corrupt("companions", "got leaves that another erasure has taken")
         for index in leaves:
             salt = erasure_salt(self.rows[begun.erasure].secret, index)
             kept.rows[index] = replace(kept.rows[index], key=0, salt=salt, erasure=begun.erasure)

@@ -218,6 +218,7 @@ class LyingLog:
         body = record_pb2.LogRead(
             method="Unseal", from_index=min(asked), to_index=max(asked) + 1, records=len(asked), role="investigator"
         )
+        body.unsealed = sum(one in self.said and self.said[one].outcome == log_pb2.Unsealed.OPENED for one in asked)
         self.twist_body(body)
         self._append([self.change_leaf(self._own(body, index))])
         default = log_pb2.Unsealed(outcome=log_pb2.Unsealed.NOT_SEALED)

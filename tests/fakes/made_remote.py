@@ -100,6 +100,7 @@ class MadeRemote:
             raise Refused("the log answered PERMISSION_DENIED: 'want one with the role investigator'")
         asked = list(request.indices)
         body = record_pb2.LogRead(method="Unseal", from_index=min(asked), to_index=max(asked) + 1, records=len(asked))
+        body.unsealed = sum(one in self.said and self.said[one].outcome == log_pb2.Unsealed.OPENED for one in asked)
         answer = log_pb2.UnsealResponse(log_read=self._add_own(body))
         for index in asked:
             one = self.said.get(index, log_pb2.Unsealed(outcome=log_pb2.Unsealed.NOT_SEALED))

@@ -177,6 +177,7 @@ class SealingWriter(MadeWriter):
     ) -> None:
         super().__init__(seed, origin=origin)
         self.origin, self.vault = origin, vault
+        self.workload, self.enrolled_by = "tests", "cluster"
         self.besides: dict[int, bytes] = {}
         self.adopt(seal_epoch)
 

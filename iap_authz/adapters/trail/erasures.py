@@ -21,13 +21,13 @@ from itertools import islice
 from struct import Struct
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, Table, bindparam, delete, func, insert, or_, select, update
 
 from iap_authz.adapters.trail.erasure_tables import erasure_plans, erasure_rounds, erasure_secrets, erasures
 from iap_authz.adapters.trail.seal_tables import IS_ERASED, NO_KEY, U32, U64, companions, subject_keys
 from iap_authz.adapters.trail.store import reading, truncate_wal, writing
 from iap_authz.adapters.trail.tables import records
-from iap_authz.errors import Conflict, NotFound
+from iap_authz.errors import Conflict, Corrupt, NotFound
 from iap_authz.ports import NO_ERASURE, CoveredRow, ErasureRound, ErasureRow, Stage
 from iap_authz.records.erasure import erasure_salt
 from iap_authz.tlog.hashing import LeafHash, LeafIndex, NodeHash, TreeSize
@@ -293,8 +293,13 @@ def _cover(connection: Connection, begun: ErasureRound, leaves: Many[LeafIndex],
         }
         for index in leaves
     ]
-    if rows:
-        connection.execute(update(companions).where(companions.c.log_index == bindparam("at")), rows)
+    if not rows:
+        return
+    ours = or_(companions.c.erasure == NO_ERASURE, companions.c.erasure == begun.erasure)
+    changed = connection.execute(update(companions).where(companions.c.log_index == bindparam("at"), ours), rows)
+    if changed.rowcount != len(rows):
+        got = f"got {changed.rowcount} leaves of an erasure's part"
+        raise Corrupt("companions", f"{got}, want {len(rows)}: another erasure has taken the others, or rows are gone")
 
 
 def _round_values(begun: ErasureRound) -> dict[str, object]:

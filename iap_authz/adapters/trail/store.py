@@ -83,7 +83,8 @@ def open_trail(file: Path) -> Engine:
     _make_private(file)
     _check_private(file)
     _check_ours(file)
-    engine = create_engine(URL.create("sqlite", database=str(file)), pool_size=CONNECTIONS)
+    url = URL.create("sqlite", database=str(file))
+    engine = create_engine(url, pool_size=CONNECTIONS, hide_parameters=True)  # a message must not quote a sealed key
     event.listen(engine, "connect", _connect_hook(file))
     event.listen(engine, "begin", _begin)
     try:
@@ -97,14 +98,17 @@ def open_trail(file: Path) -> Engine:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that sees one state of the trail. Raises Corrupt for a damaged file."""
+    """A transaction that sees one state of the trail. Raises Corrupt for a damaged file, Unavailable for a failing one.
+
+    What the database says of a failure names no value: keys and tokens are among them.
+    """
     with _damage_named(engine), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that is durable when this returns, or never was. Raises Corrupt for a damaged file.
+    """A transaction that is durable when this returns, or never was. Raises like `reading`.
 
     It is a writer from its first statement on: one that began by reading could find that the other writer was faster.
     """
@@ -139,6 +143,8 @@ def _damage_named(engine: Engine) -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DAMAGED:
             raise Corrupt(str(engine.url.database), f"got a damaged database, want a sound one ({cause})") from error
+        if isinstance(error, OperationalError):  # a full disk, a failed read, a lock that nobody gives back
+            raise Unavailable(f"the trail {engine.url.database} cannot be used: {cause}") from None
         raise
 
 

@@ -183,6 +183,16 @@ def in_a_place_that_is_not(answer: log_pb2.UnsealResponse) -> None:
     answer.log_read += 1
 
 
+def read_before(answer: log_pb2.UnsealResponse) -> None:
+    """The record of the same reading, but of an earlier one."""
+    answer.log_read -= 1
+
+
+def one_opened_less(answer: log_pb2.UnsealResponse) -> None:
+    answer.records[1].outcome = Unsealed.ERASED
+    answer.records[1].opening = b""
+
+
 def read_elsewhere(answer: log_pb2.UnsealResponse) -> None:
     answer.log_read = HEARTBEAT
 
@@ -202,6 +212,8 @@ LIES: dict[str, Callable[[log_pb2.UnsealResponse], None]] = {
     "swapped": swapped,
     "a record of the reading that is not there": in_a_place_that_is_not,
     "another leaf as the record of the reading": read_elsewhere,
+    "the record of the same reading, of before": read_before,
+    "fewer opened than it recorded": one_opened_less,
 }
 
 
@@ -212,6 +224,7 @@ def test_a_lie_in_the_answer_is_found_out(lie: Callable[[log_pb2.UnsealResponse]
             if isinstance(answer, log_pb2.UnsealResponse):
                 lie(answer)
 
+        await reader.unseal(FIRST, FIRST + 1)
         reader.log.twist_answer = twist
         with pytest.raises((NotProven, NotFound, Malformed)):
             await reader.unseal(FIRST, FIRST + 1)
@@ -234,7 +247,7 @@ def test_what_is_not_sealed_is_neither_opened_nor_erased(index: int, outcome: lo
 
 @pytest.mark.parametrize(
     "values",
-    [{"method": "SearchRecords"}, {"from_index": 0}, {"to_index": FIRST + 1}, {"records": 1}],
+    [{"method": "SearchRecords"}, {"from_index": 0}, {"to_index": FIRST + 1}, {"records": 1}, {"unsealed": 1}],
     ids=lambda values: next(iter(values)),
 )
 def test_a_reading_that_the_log_records_as_another_one_gives_nothing(values: dict[str, Any]) -> None:

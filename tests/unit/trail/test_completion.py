@@ -10,8 +10,6 @@ from iap_authz.trail.completion import Completion
 from tests.fakes.erasing import Kept, LogWithVault, declares, in_loop
 from tests.fakes.sealed import SealingWriter
 
-ALL = 1 << 62
-
 
 def log_of(*seeds: str) -> tuple[LogWithVault, list[SealingWriter]]:
     log = LogWithVault(Kept.memory())
@@ -22,13 +20,11 @@ def log_of(*seeds: str) -> tuple[LogWithVault, list[SealingWriter]]:
     return log, writers
 
 
-async def waiting(
-    log: LogWithVault, epoch: int = 1, *, before: int = ALL, completion: Completion | None = None
-) -> dict[bytes, int]:
+async def waiting(log: LogWithVault, epoch: int = 1, *, completion: Completion | None = None) -> dict[bytes, int]:
     completion = completion or Completion(log.reader, log.kept.ledger)
     holders = await completion.look()
     assert holders.size == len(log.kept.leaves.leaves)
-    return {one.writer: one.sequence for one in holders.waiting_for(epoch, registered_before=before)}
+    return {one.writer: one.sequence for one in holders.waiting_for(epoch)}
 
 
 def starts_after(successor: SealingWriter, writer: SealingWriter, *, size: int) -> None:
@@ -89,7 +85,7 @@ async def test_a_retired_writer_is_done_with() -> None:
     assert list(await waiting(log)) == [second.writer]
 
 
-@pytest.mark.parametrize(("size", "done"), [(1, True), (3, True), (4, False)])
+@pytest.mark.parametrize(("size", "done"), [(1, False), (2, False), (3, True), (4, False)])
 @in_loop
 async def test_a_successor_says_where_it_ended(size: int, done: bool) -> None:  # noqa: FBT001 -- of the table
     log, (first,) = log_of("first")
@@ -114,11 +110,42 @@ async def test_a_note_that_the_writer_did_not_sign_says_nothing() -> None:
     assert first.writer in await waiting(log)
 
 
+@pytest.mark.parametrize("field", ["workload", "enrolled_by"])
 @in_loop
-async def test_who_was_registered_after_the_erasure_is_not_waited_for() -> None:
-    log, (first, second) = log_of("first", "second")
-    assert list(await waiting(log, before=1)) == [first.writer]
-    assert set(await waiting(log, before=2)) == {first.writer, second.writer}
+async def test_a_successor_of_another_workload_or_token_says_nothing(field: str) -> None:
+    log, (first,) = log_of("first")
+    other = SealingWriter("second", vault=log.kept.vault)
+    setattr(other, field, "another")
+    starts_after(other, first, size=1)
+    log.ship(other)
+    assert first.writer in await waiting(log)
+
+
+@in_loop
+async def test_a_writer_that_goes_on_has_no_successor() -> None:
+    log, (first,) = log_of("first")
+    successor = SealingWriter("second", vault=log.kept.vault)
+    starts_after(successor, first, size=1)
+    log.ship(successor)
+    assert first.writer not in await waiting(log)
+    first.add()
+    log.ship(first)
+    assert first.writer in await waiting(log)
+
+
+@in_loop
+async def test_who_was_registered_later_is_waited_for_until_its_own_word() -> None:
+    log, (first,) = log_of("first")
+    first.add(declares(1))
+    log.ship(first)
+    assert await waiting(log) == {}
+    fresh = SealingWriter("fresh", vault=log.kept.vault)
+    fresh.add()
+    log.ship(fresh)
+    assert list(await waiting(log)) == [fresh.writer]
+    fresh.add(declares(1))
+    log.ship(fresh)
+    assert await waiting(log) == {}
 
 
 @in_loop

@@ -5,9 +5,10 @@ import asyncio
 import contextlib
 
 import pytest
+from google.protobuf.message import Message
 
 from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
-from iap_authz.errors import Conflict, LogFrozen, Malformed, NotFound, Refused, Unavailable
+from iap_authz.errors import Conflict, LogFrozen, Malformed, NotFound, QueueFull, Refused, Unavailable
 from iap_authz.model.roles import Role
 from iap_authz.ports import Stage
 from iap_authz.records.erasure import leaves_root
@@ -76,7 +77,7 @@ async def test_the_erasure_record_names_nobody_and_its_root_is_over_the_salts() 
     (record,) = log.own("erasure")
     body = record.erasure
     assert (body.erasure, body.authority, list(body.approvers)) == (erasure, "DSR-42", [OFFICER.name])
-    assert (body.records, body.seal_epoch, body.log_size) == (2, 1, 4)
+    assert (body.records, body.seal_epoch, body.log_size) == (2, 1, 5)
     rows = log.kept.companions.find([LeafIndex(at) for at in places[ALICE]])
     pairs = [(row.salt, leaf_hash(log.kept.leaves.leaves[at])) for at, row in rows.items()]
     assert body.leaves_root == leaves_root(pairs)
@@ -460,3 +461,82 @@ async def test_an_end_that_cannot_be_stored_is_an_end_and_no_crash(monkeypatch: 
     await again.erasures.resume()
     await again.step()
     assert (await again.state(erasure)).stage == Stage.HELD
+
+
+@in_loop
+async def test_nothing_is_told_of_a_reading_that_was_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, _, _ = log_of(ALICE, ALICE)
+
+    def frozen(*_: object) -> LeafIndex:
+        raise LogFrozen("the log is frozen")
+
+    monkeypatch.setattr(log, "add_own", frozen)
+    erasure = await log.ask(dry_run=True)
+    await log.step()
+    state = await log.state(erasure)
+    assert (state.stage, state.records, list(state.issuers), state.log_size) == (Stage.FAILED, 0, [], 0)
+
+
+@in_loop
+async def test_what_an_officer_read_is_not_forgotten_with_who_has_their_name() -> None:
+    log, _, _ = log_of(ALICE)
+    personal = record_pb2.LogReadPersonal(reader=ALICE, purpose="case 12", query="1")
+    read = log.add_own(record_pb2.LogRead(method="Unseal", records=1, unsealed=1), personal)
+    await log.ask()
+    await log.step()
+    assert log.outcome(read) == OPENED
+    assert log.outcome(1) == ERASED
+
+
+@in_loop
+async def test_a_writer_that_registered_later_is_waited_for() -> None:
+    log, writer, _ = log_of(ALICE)
+    erasure = await log.ask()
+    await log.step()
+    fresh = SealingWriter("fresh", vault=log.kept.vault)  # it journaled while the log was away
+    fresh.add()
+    for _ in range(2):
+        fresh.add_sealed(ALICE)
+    log.ship(fresh, only=1)
+    state = await complete(log, writer, erasure)
+    assert (state.stage, [one.writer for one in state.waiting_for]) == (Stage.ERASED, [fresh.writer])
+    late = log.ship(fresh)
+    await complete(log, fresh, erasure)
+    await log.step()
+    done = await log.state(erasure)
+    assert (done.stage, {log.outcome(at) for at in late}) == (Stage.COMPLETE, {ERASED})
+
+
+@pytest.mark.parametrize("comes", ["nothing more", "another one late"])
+@in_loop
+async def test_two_erasures_never_take_one_leaf(comes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, writer, _ = log_of(ALICE, BOB)
+    first = await log.ask(authority="DSR-A")
+    await log.step()
+    writer.adopt(0)
+    writer.add_sealed(ALICE)
+    leaves = list(log.ship(writer))
+    second = await log.ask(authority="DSR-B")
+    real, failed = log.add_own, False
+
+    def full_once(body: Message, personal: Message | None) -> LeafIndex:
+        nonlocal failed
+        if body.DESCRIPTOR.name == "Erasure" and not failed:
+            failed = True
+            if comes != "nothing more":
+                writer.adopt(0)
+                writer.add_sealed(ALICE)
+                leaves.extend(log.ship(writer))
+            raise QueueFull("the queue is full", 0.25)
+        return real(body, personal)
+
+    monkeypatch.setattr(log, "add_own", full_once)
+    for _ in range(3):
+        await log.step()
+    states = [await log.state(one) for one in (first, second)]
+    assert [one.stage for one in states] == [Stage.ERASED] * 2
+    assert (
+        sum(one.records for one in states) == 1 + len(leaves) == sum(one.erasure.records for one in log.own("erasure"))
+    )
+    assert {log.outcome(at) for at in leaves} == {ERASED}
+    assert [await log.coverage.covers(LeafIndex(at)) for at in (1, *leaves)] == [True] * (1 + len(leaves))

@@ -64,7 +64,8 @@ def make(engine: Engine, count: int = 42) -> tuple[Kept, SealingWriter, dict[str
     shipped = count + 1 - 5
     log.ship(writer, only=shipped // 2)
     log.ship(writer, only=shipped - shipped // 2)
-    return kept, writer, {ALICE: list(range(1, shipped, 2)), BOB: list(range(2, shipped, 2))}
+    places = [at + (at >= shipped // 2) for at in range(shipped)]  # behind the first batch is the registration
+    return kept, writer, {ALICE: places[1::2], BOB: places[2::2]}
 
 
 def sealed_keys(writer: SealingWriter, subject: str) -> set[bytes]:

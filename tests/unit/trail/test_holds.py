@@ -192,6 +192,8 @@ async def test_a_vault_that_does_not_answer_erases_nothing() -> None:
         log_pb2.PlaceLegalHoldRequest(scope=OF_ALICE, matter="m"),
         log_pb2.PlaceLegalHoldRequest(scope=OF_ALICE, authority="a"),
         log_pb2.PlaceLegalHoldRequest(scope=OF_ALICE, authority="a", matter="two\nlines"),
+        log_pb2.PlaceLegalHoldRequest(scope=OF_ALICE, authority="a", matter=f"state v. {ALICE}"),
+        log_pb2.PlaceLegalHoldRequest(scope=OF_ALICE, authority=f"the case of {ALICE.upper()}", matter="m"),
         log_pb2.PlaceLegalHoldRequest(
             scope=log_pb2.SearchRecordsRequest(subject=ALICE, page_size=3), authority="a", matter="m"
         ),
@@ -202,7 +204,7 @@ async def test_a_vault_that_does_not_answer_erases_nothing() -> None:
             scope=log_pb2.SearchRecordsRequest(address_or_network="10.0.0.0/3"), authority="a", matter="m"
         ),
     ],
-    ids=["no scope", "no authority", "no matter", "lines", "page", "body", "network"],
+    ids=["no scope", "no authority", "no matter", "lines", "a name", "a name too", "page", "body", "network"],
 )
 @in_loop
 async def test_holds_on_nothing_are_malformed(request_: log_pb2.PlaceLegalHoldRequest) -> None:

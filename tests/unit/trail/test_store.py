@@ -3,10 +3,13 @@
 
 import os
 import sqlite3
+import traceback
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event, insert
+from sqlalchemy.exc import IntegrityError
 
 from iap_authz.adapters.trail import store
 from iap_authz.adapters.trail.companions import SqlCompanions
@@ -14,10 +17,14 @@ from iap_authz.adapters.trail.index import SqlIndex
 from iap_authz.adapters.trail.ledger import SqlLedger
 from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs
 from iap_authz.adapters.trail.store import APPLICATION_ID, SCHEMA_VERSION, open_trail, reading, writing
-from iap_authz.adapters.trail.tables import metadata
-from iap_authz.errors import ConfigInvalid, Corrupt
+from iap_authz.adapters.trail.tables import metadata, notes
+from iap_authz.errors import ConfigInvalid, Corrupt, Unavailable
 from iap_authz.ports import RoundRows
+from iap_authz.records.log_leaves import log_id
+from iap_authz.records.seal import parse_beside
 from iap_authz.tlog.hashing import LeafIndex, TreeSize
+from tests.fakes.journal import ORIGIN
+from tests.fakes.sealed import seal_of
 from tests.fakes.trail import mixed_leaves
 
 
@@ -192,6 +199,36 @@ def test_a_writer_that_fails_changes_nothing(tmp_path: Path) -> None:
         fail()
     with reading(engine) as after:
         assert after.exec_driver_sql("SELECT count(*) FROM notes").scalar_one() == 0
+    engine.dispose()
+
+
+def test_f3_a_full_disk_is_said_without_a_word_of_what_was_to_be_written(tmp_path: Path) -> None:
+    engine = open_trail(tmp_path / "trail.sqlite")
+
+    def fill(connection: sqlite3.Connection, *_: object) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    event.listen(engine, "checkout", fill)
+    besides = [seal_of(ORIGIN, log_id(ORIGIN)).beside for _ in range(100)]
+    companions = tuple((LeafIndex(index), beside) for index, beside in enumerate(besides))
+    with pytest.raises(Unavailable, match="database or disk is full") as caught:
+        SqlLedger(engine, origin=ORIGIN).add(
+            RoundRows(size=TreeSize(100), notes=(), batches=(), writers=(), companions=companions)
+        )
+    said = "".join(traceback.format_exception(caught.value))
+    for beside in besides:
+        key = parse_beside(beside).sealed_subject_key
+        assert not any(repr(secret)[2:-1] in said for secret in (key, beside[:32]))
+    assert "sealed" not in said.partition("Unavailable")[2]
+    engine.dispose()
+
+
+def test_an_error_of_ours_quotes_no_value(tmp_path: Path) -> None:
+    engine, rows = open_trail(tmp_path / "trail.sqlite"), [{"size": 1, "note": b"K" * 40, "checksum": b""}] * 2
+    with pytest.raises(IntegrityError) as caught, writing(engine) as connection:
+        connection.execute(insert(notes), rows)
+    assert "K" * 40 not in "".join(traceback.format_exception(caught.value))
     engine.dispose()
 
 
