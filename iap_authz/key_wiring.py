@@ -6,7 +6,8 @@ the dropping of a vault's key looks into.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +22,7 @@ from iap_authz.adapters.keys.vault_file import (
     drop_vault_key,
     holds_vault_keys,
 )
-from iap_authz.errors import ConfigInvalid
+from iap_authz.errors import ConfigInvalid, Conflict
 from iap_authz.ports import Vault
 from iap_authz.records.seal_settings import VaultKey
 
@@ -46,6 +47,7 @@ __all__ = [
     "open_vault",
     "open_vault_file",
     "public_keys",
+    "stopped_log",
 ]
 
 EXTRA = "python-pkcs11"
@@ -132,6 +134,27 @@ def public_keys(vault: Vault) -> list[VaultKey]:
     return [VaultKey(epoch=epoch, public_key=vault.public_key(epoch)) for epoch in vault.epochs]
 
 
+@contextmanager
+def stopped_log(trail: Path, directory: Path) -> Iterator[None]:
+    """No log runs on this trail in the block, and all that its stages had stands in the trail.
+
+    Raises ConfigInvalid for what is no trail, Conflict, OSError.
+    """
+    from iap_authz.adapters.stores.posix import PosixTileStore  # noqa: PLC0415 -- only this command needs it
+    from iap_authz.adapters.trail.trail_lock import alone_with_trail  # noqa: PLC0415 -- as above
+
+    _check_is_there(trail)
+    with alone_with_trail(trail):
+        if directory.is_dir() and (waiting := PosixTileStore(directory).stages()):
+            raise Conflict(f"got {len(waiting)} rounds that are not in the trail yet: start the log once, and stop it")
+        yield
+
+
+def _check_is_there(trail: Path) -> None:
+    if not trail.is_file() or not trail.stat().st_size:
+        raise ConfigInvalid.of_file(trail, "got no file, or an empty one, want the trail of this vault's log")
+
+
 def count_sealed(trail: Path) -> tuple[Mapping[int, int], int]:
     """How many subject keys and legal holds of a trail are sealed to each vault epoch, and the epoch in force.
 
@@ -142,8 +165,7 @@ def count_sealed(trail: Path) -> tuple[Mapping[int, int], int]:
     from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs  # noqa: PLC0415 -- as above
     from iap_authz.adapters.trail.store import open_trail  # noqa: PLC0415 -- as above
 
-    if not trail.is_file() or not trail.stat().st_size:
-        raise ConfigInvalid.of_file(trail, "got no file, or an empty one, want the trail of this vault's log")
+    _check_is_there(trail)
     engine = open_trail(trail)
     try:
         _, in_force = SqlSealEpochs(engine).load()

@@ -19,9 +19,11 @@ from iap_authz.adapters.stores.posix import PosixTileStore
 from iap_authz.adapters.telemetry.jsonlog import start_logging
 from iap_authz.adapters.trail.companions import SqlCompanions
 from iap_authz.adapters.trail.index import SqlIndex
+from iap_authz.adapters.trail.key_marks import INDEX, SqlKeyMarks
 from iap_authz.adapters.trail.ledger import SqlLedger
 from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs
 from iap_authz.adapters.trail.store import open_trail
+from iap_authz.adapters.trail.trail_lock import SharedTrail
 from iap_authz.errors import ConfigInvalid, IapError
 from iap_authz.log.own_records import OwnRecords
 from iap_authz.log.recover import Recovered, recover_log
@@ -32,7 +34,15 @@ from iap_authz.log.service import AuditLog
 from iap_authz.log.writers import Writers
 from iap_authz.log_config import LogConfig, is_local, parse_enrolment
 from iap_authz.ports import Caller
-from iap_authz.privacy_wiring import LogParts, caller_of, load_keys, make_privacy, make_unsealing, open_access
+from iap_authz.privacy_wiring import (
+    LogParts,
+    caller_of,
+    check_key_marks,
+    load_keys,
+    make_privacy,
+    make_unsealing,
+    open_access,
+)
 from iap_authz.tlog.note import NoteSigner
 from iap_authz.trail.indexer import Indexer
 from iap_authz.trail.opener import Unsealing
@@ -89,10 +99,10 @@ class LogProcess:
         self._access = None if access_file is None else TokenTable(open_access(access_file))
         self._tiles = PosixTileStore(config.directory)
         self._heads = SqliteHeadStore(config.head_file)
+        self._trail = SharedTrail(config.trail_file)
         self._engine = open_trail(config.trail_file)
         ledger, self._index = SqlLedger(self._engine, origin=config.origin), SqlIndex(self._engine)
-        if reindex:
-            self._index.clear()
+        self._check_index(reindex=reindex)
         self._clock = SystemClock()
         recovered = recover_log(self._tiles, self._heads, signers=signers, clock=self._clock, retired=retired)
         self._sequencer = self._make_sequencer(recovered, signers, ledger)
@@ -115,6 +125,14 @@ class LogProcess:
             retired=retired,
         )
         self._worker, self._stopping = Worker(), asyncio.Event()
+
+    def _check_index(self, *, reindex: bool) -> None:
+        marks = SqlKeyMarks(self._engine)
+        if reindex:
+            self._index.clear()
+            marks.forget(INDEX)
+        if self._keys is not None:
+            check_key_marks(self._keys, marks)
 
     def _make_sequencer(self, recovered: Recovered, signers: Sequence[NoteSigner], ledger: SqlLedger) -> Sequencer:
         return Sequencer(
@@ -210,6 +228,7 @@ class LogProcess:
         self._worker.close()
         self._heads.close()
         self._engine.dispose()
+        self._trail.release()
 
     def _tile_server(self) -> TileServer | None:
         if not self._config.listen_http:

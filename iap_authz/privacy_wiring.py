@@ -12,8 +12,11 @@ from sqlalchemy import Engine
 from iap_authz.adapters.facts.files import FileSource
 from iap_authz.adapters.trail.companions import SqlCompanions
 from iap_authz.adapters.trail.erasures import SqlErasures
+from iap_authz.adapters.trail.key_marks import INDEX, SqlKeyMarks
 from iap_authz.adapters.trail.ledger import SqlLedger
 from iap_authz.adapters.trail.legal_holds import SqlHolds
+from iap_authz.adapters.trail.seal_tables import KEY_MARK_BYTES
+from iap_authz.errors import ConfigInvalid, Conflict
 from iap_authz.key_wiring import load_index_key, open_vault
 from iap_authz.log.own_records import OwnRecords
 from iap_authz.log.sealing import Sealing
@@ -47,6 +50,21 @@ def load_keys(config: LogConfig) -> Keys | None:
         return None
     index_key = load_index_key(config.vault.index_key_file)
     return Keys(vault=open_vault(config.vault), token_key=TokenKey.derive(index_key, config.origin))
+
+
+def check_key_marks(keys: Keys, marks: SqlKeyMarks) -> None:
+    """Raise ConfigInvalid for an index key or a vault key that is not the one of before."""
+    try:
+        marks.check(INDEX, keys.token_key.mark())
+    except Conflict as error:
+        message = f"{error}: it would find nobody; put the old file back, or start once with --reindex"
+        raise ConfigInvalid.of_file("vault.index_key_file", message) from None
+    for epoch in keys.vault.epochs:
+        try:
+            marks.check(f"vault epoch {epoch}", sha256(keys.vault.public_key(epoch)).digest()[:KEY_MARK_BYTES])
+        except Conflict as error:
+            message = f"{error}: it would open nothing; put back the vault's own keys"
+            raise ConfigInvalid.of_file("vault", message) from None
 
 
 def make_unsealing(keys: Keys | None, companions: SqlCompanions, *, origin: str) -> Unsealing | None:
@@ -114,7 +132,8 @@ def _make_erasures(keys: Keys, log: LogParts, *, holds: Holds, dual_control: boo
         store=store,
         course=course,
         completion=Completion(reader, SqlLedger(log.engine)),
-        raise_epoch=log.sealing.raise_epoch,
+        epoch=log.sealing,
+        append_own=log.own.append,
         token_key=keys.token_key,
         clock=log.clock,
     )

@@ -29,7 +29,9 @@ from iap_authz.key_wiring import (
     open_token,
     open_vault_file,
     public_keys,
+    stopped_log,
 )
+from iap_authz.log_config import load_log_config
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(new, name="new", help="Make a key or a token.")
@@ -102,7 +104,7 @@ def rotate(
 def drop(
     file: Annotated[Path, typer.Argument(help="The key file of a vault.")],
     epoch: Annotated[int, typer.Option(help="The vault epoch whose private key goes.")],
-    trail: Annotated[Path, typer.Option(help="The log's trail_file: asked whether anything is sealed to it.")],
+    config: Annotated[Path, typer.Option(help="The log.yaml of its log, which does not run meanwhile.")],
     *,
     lose: Annotated[int, typer.Option(help="So many keys and holds may be lost with it; as many as are refused.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without, only say what would be done.")] = False,
@@ -113,28 +115,31 @@ def drop(
     What was erased from the log but is still in a backup of its trail can be read as long as some copy of the old key
     is left: dropping it, here and in every backup of FILE, is what makes an erasure reach those backups.
 
-    Refused for the newest epoch, and while the trail has a subject key or a legal hold of this one: the log seals them
-    anew after `keys rotate` and a restart. What it cannot open, because its writer made it wrong, stays: the log says
-    so, and `--lose` lets it go. A writer that has been cut off since may still hold records that are sealed to the old
-    key; they are refused once it is gone, so wait for every writer, or retire it. A sidecar that starts with the old
+    Refused for the newest epoch, while the log runs, since it would take records that are sealed to this key to the
+    last, and while its trail has a subject key or a legal hold of this epoch: the log seals them anew after `keys
+    rotate` and a restart. What it cannot open, because its writer made it wrong, stays: the log says so, and `--lose`
+    lets it go. A writer that has been cut off since may still hold records that are sealed to the old key; they are
+    refused once it is gone, so wait for every writer, or retire it. A sidecar that starts with the old
     `seal.vault_key` is such a writer too.
 
-    FILE is replaced. The disk may keep the bytes of the old file until it needs the room, and backups keep them.
-    Restart the log afterwards: until then it has the key in memory. The keys of a token are deleted with the token's
-    own tool.
+    FILE is replaced. The disk may keep the bytes of the old file until it needs the room, and backups keep them. The
+    keys of a token are deleted with the token's own tool, while the log is stopped.
     """
     if not holds_vault_keys(file):
         raise ConfigInvalid.of_file(file, "got a log's key file, want a vault's: see `iap-authz keys rotate --finish`")
-    vault = open_vault_file(file)
+    vault, log = open_vault_file(file), load_log_config(config)
+    if log.vault is None or log.vault.key_file is None or log.vault.key_file.resolve() != file.resolve():
+        raise ConfigInvalid.of_file(config, f"got a log with another vault than {file}, want that of this key file")
     check_may_drop(file, epoch, epochs=vault.epochs)
-    _check_unused(epoch, trail=trail, epochs=vault.epochs, lose=lose)
-    if yes:
-        drop_vault_key(file, epoch)
+    with stopped_log(log.trail_file, log.directory):
+        _check_unused(epoch, trail=log.trail_file, epochs=vault.epochs, lose=lose)
+        if yes:
+            drop_vault_key(file, epoch)
     (row,) = [row for row in _rows(vault) if row.epoch == epoch]
     if as_json:
         typer.echo(json.dumps({"dropped": yes, "key": row.render()}))
         return
-    done = "dropped: restart the log, and see to the backups of this file" if yes else "would be dropped: say --yes"
+    done = "dropped: start the log, and see to the backups of this file" if yes else "would be dropped: say --yes"
     typer.echo(f"{row.vault_key} {done}")
 
 

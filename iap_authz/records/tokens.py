@@ -100,6 +100,11 @@ class TokenKey:
         outer.update(inner.digest())
         return int.from_bytes(outer.digest()[:TOKEN_BYTES], signed=True)
 
+    def mark(self) -> bytes:
+        """16 bytes that say whether two keys are the same, and nothing else of them."""
+        halves = (self.token(b"key-mark", number) for number in (b"1", b"2"))
+        return b"".join(half.to_bytes(TOKEN_BYTES, signed=True) for half in halves)
+
     def __repr__(self) -> str:
         return "TokenKey(...)"
 

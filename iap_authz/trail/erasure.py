@@ -10,7 +10,9 @@ where it was; a dry run ends with the process. Erasures are taken one at a time,
 
 When the process starts it compares: the log may have Erasure records that the database does not know, when an older
 copy of the database was put back. The keys that they destroyed are back then. That is logged as an error and told with
-the erasures, and the seal epoch is brought to where it was; whom to erase again only the officers know.
+the erasures; whom to erase again only the officers know. The seal epoch is brought to where it was, as the log's
+records say it: writers have heard of it, and at the next one they must drop their keys. An epoch that rose for another
+reason, a new key of the vault, gets a record of its own, so that this holds for it, too.
 """
 
 import asyncio
@@ -19,15 +21,17 @@ import logging
 import secrets
 from dataclasses import replace
 from datetime import timedelta
+from typing import Protocol
 
-from iap_authz._pb.iap.audit.v1 import log_pb2
+from iap_authz._pb.iap.audit.v1 import log_pb2, record_pb2
 from iap_authz.errors import Conflict, IapError, Malformed, NotFound, QueueFull, Refused
 from iap_authz.ports import Caller, Clock, ErasureRow, ErasureStore, Stage
 from iap_authz.records.erasure import ERASURE_ID_BYTES, SECRET_BYTES, Tags, Whose
 from iap_authz.records.tokens import TokenKey
 from iap_authz.trail.completion import Completion
-from iap_authz.trail.erasure_course import Course, RaiseEpoch
+from iap_authz.trail.erasure_course import Course
 from iap_authz.trail.erasure_job import Job
+from iap_authz.trail.erasure_rounds import AppendOwn
 from iap_authz.trail.match import check_query
 from iap_authz.trail.reader import TrailReader
 from iap_authz.trail.requests import check_id, check_names_nobody, check_text
@@ -47,10 +51,27 @@ KEPT_MAX = 1_000
 ISSUER_MAX_CHARS = 2_048
 """As long as a URL may be anywhere."""
 
+SEAL_EPOCH = "seal_epoch"
+"""In SettingChanged records: an epoch that rose without an erasure."""
+
+CHANGED_BY = "the vault's new key"
+"""What else raises it."""
+
 PUT_BACK = "an older copy of the database was put back"
 """What it means when the log has an Erasure record that the database does not know."""
 
 _log = logging.getLogger("iap_authz.trail.erasure")
+
+
+class SealEpoch(Protocol):
+    """The seal epoch in force: `log.sealing.Sealing`."""
+
+    @property
+    def seal_epoch(self) -> int:
+        """What writers seal in."""
+
+    async def raise_epoch(self, *, at_least: int = 0) -> int:
+        """The next one, or `at_least`, if that is higher; durable."""
 
 
 class Erasures:
@@ -63,7 +84,8 @@ class Erasures:
         store: ErasureStore,
         course: Course,
         completion: Completion,
-        raise_epoch: RaiseEpoch,
+        epoch: SealEpoch,
+        append_own: AppendOwn,
         token_key: TokenKey,
         clock: Clock,
     ) -> None:
@@ -71,7 +93,8 @@ class Erasures:
         self._store = store
         self._course = course
         self._completion = completion
-        self._raise_epoch = raise_epoch
+        self._epoch = epoch
+        self._append_own = append_own
         self._token_key = token_key
         self._clock = clock
         self._jobs: dict[bytes, Job] = {}
@@ -144,18 +167,38 @@ class Erasures:
         """Load what is on its way, and compare the log with the database."""
         await self._load()
         await self._reader.caught_up()
-        highest = 0
+        recorded = 0
         async for index, record in self._reader.own_records("erasure"):
             body = record.erasure
+            recorded = max(recorded, body.seal_epoch)
             rounds = await self._reader.run(self._store.rounds, body.erasure)
             if all(one.root != body.leaves_root for one in rounds):
-                highest = max(highest, body.seal_epoch)
                 self._unknown.append(_unknown_state(index, record.erasure.erasure, records=body.records))
-        while highest and await self._raise_epoch() < highest:
-            pass
+        await self._settle_epoch(recorded)
         for state in self._unknown:
             extra = {"erasure": state.erasure.hex(), "index": state.erasure_index}
             _log.error("%s: it has keys that were erased", PUT_BACK, extra=extra)
+
+    async def _settle_epoch(self, recorded: int) -> None:
+        """Bring the seal epoch to what the log has recorded, or have it record what it is."""
+        async for _, record in self._reader.own_records("setting_changed"):
+            if record.setting_changed.setting == SEAL_EPOCH:
+                recorded = max(recorded, int(record.setting_changed.after))
+        if recorded > self._epoch.seal_epoch:
+            await self._epoch.raise_epoch(at_least=recorded)
+        elif recorded < self._epoch.seal_epoch:
+            await self._record_epoch(before=recorded)
+
+    async def _record_epoch(self, *, before: int) -> None:
+        """A log that takes nothing now, such as a frozen one, has it recorded at its next start."""
+        after = self._epoch.seal_epoch
+        body = record_pb2.SettingChanged(
+            setting=SEAL_EPOCH, before=str(before), after=str(after), changed_by=CHANGED_BY
+        )
+        try:
+            await self._append_own(body, None)
+        except IapError as error:
+            _log.exception("the seal epoch is not recorded yet", extra={"seal_epoch": after, "problem": str(error)})
 
     async def step(self) -> None:
         """Take each erasure one step further; look for late records if it is time."""

@@ -9,7 +9,8 @@ by then keeps it, and as many officers as the log wants stand behind it.
                                                                                        `---------------'
 
 The seal epoch rises before the round is stored: if the round is lost in between, it is counted anew and rises again.
-Also an erasure that found nothing raises it and stays open: what the person did may not have been shipped yet.
+Also an erasure that found nothing raises it, is recorded, and stays open: what the person did may not have been
+shipped yet. So every epoch that an erasure raised stands in the log, where an older copy of the database finds it.
 """
 
 import logging
@@ -197,9 +198,7 @@ class Course:
         taken, number = counted.found.taken, len(job.rounds) + 1
         begun = await self._run(new_round, job.row, number=number, size=counted.size, taken=taken)
         whose = _pinned(self._tags(job), Whose.parse(job.row.whose), counted.found.issuers)
-        stage = Stage.ERASING if taken else Stage.ERASED
-        row = replace(job.row, stage=stage, whose=whose.render())
-        begun = begun if taken else replace(begun, finished=True)
+        row = replace(job.row, stage=Stage.ERASING, whose=whose.render())
         plan = await self._run(sorted, taken)
         # Nothing may wait between this comparison and the call: calls of the thread are made in their order.
         if self._holds.version != counted.version:

@@ -177,15 +177,20 @@ class LogWithVault:
             store=store,
             course=self.course,
             completion=Completion(self.reader, kept.ledger),
-            raise_epoch=self.raise_epoch,
+            epoch=self,
+            append_own=self.append_own,
             token_key=token_key,
             clock=kept.clock,
         )
         self.coverage = Coverage(self.reader, kept.erasures)
 
-    async def raise_epoch(self) -> int:
+    @property
+    def seal_epoch(self) -> int:
+        return self.kept.epochs[-1]
+
+    async def raise_epoch(self, *, at_least: int = 0) -> int:
         def store() -> int:
-            self.kept.epochs.append(self.kept.epochs[-1] + 1)
+            self.kept.epochs.append(max(self.kept.epochs[-1] + 1, at_least))
             return self.kept.epochs[-1]
 
         return self.death.through("raise_epoch", store)

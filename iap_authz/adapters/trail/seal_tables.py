@@ -27,7 +27,7 @@ File format: SQLite, "Database File Format", sections 1.6 and 2.1.
 
 from struct import Struct
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, text
 
 from iap_authz.adapters.trail.tables import ROW_NUMBER, metadata
 
@@ -78,4 +78,13 @@ seal_epochs = Table(
     Column("seal_epoch", BigInteger, nullable=False),
     Column("vault_epoch", BigInteger, nullable=False),
     Column("checksum", LargeBinary(16), nullable=False),
+)
+
+KEY_MARK_BYTES = 16
+
+key_marks = Table(
+    "key_marks",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("mark", LargeBinary(KEY_MARK_BYTES), nullable=False),
 )

@@ -34,8 +34,11 @@ from iap_authz.errors import ConfigInvalid, Corrupt, Unavailable
 APPLICATION_ID = int.from_bytes(b"IaTr", "big")
 """Says that a file is a trail of ours (SQLite keeps a place for it in the header)."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of the tables."""
+
+OLDER_VERSIONS = (1, 2)
+"""Without tokens, and without a mark of the key that they were made with: their index is built anew."""
 
 TABLE_MODULES = (seal_tables, erasure_tables, postings_tables)
 """Which put their tables into the same `metadata` when they are imported."""
@@ -213,7 +216,7 @@ def _make_schema(engine: Engine, file: Path) -> None:
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found == 0:
             metadata.create_all(connection, checkfirst=False)
-        elif found == 1:
+        elif found in OLDER_VERSIONS:
             _take_index_away(connection)
             metadata.create_all(connection)
         elif found != SCHEMA_VERSION:
@@ -225,8 +228,8 @@ def _make_schema(engine: Engine, file: Path) -> None:
 
 
 def _take_index_away(connection: Connection) -> None:
-    """What an index of version 1 has is derived, and lacks the tokens: it is built anew from leaf 0."""
-    metadata.drop_all(connection, tables=[records, spans, terms])
+    """What an index has is derived: it is built anew from leaf 0."""
+    metadata.drop_all(connection, tables=[records, spans, terms, postings_tables.postings])
     connection.execute(delete(standing).where(standing.c.name == "index"))
 
 

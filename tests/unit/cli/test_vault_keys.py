@@ -22,6 +22,7 @@ from iap_authz.adapters.trail.legal_holds import SqlHolds
 from iap_authz.adapters.trail.seal_epochs import SqlSealEpochs
 from iap_authz.adapters.trail.seal_tables import U32, U64, subject_keys
 from iap_authz.adapters.trail.store import open_trail, writing
+from iap_authz.adapters.trail.trail_lock import SharedTrail, alone_with_trail
 from iap_authz.cli import make_app
 from iap_authz.errors import ConfigInvalid, Conflict
 from iap_authz.log_config import parse_access
@@ -175,7 +176,8 @@ def test_rotate_adds_an_epoch_and_says_what_is_next(path: Path) -> None:
 
 
 def test_no_command_shows_a_private_key(path: Path, trail: Path) -> None:
-    commands = (["show", path], ["rotate", path], ["drop", path, "--epoch", 1, "--trail", trail, "--yes"])
+    config = log_of(path, trail)
+    commands = (["show", path], ["rotate", path], ["drop", path, "--epoch", 1, "--config", config, "--yes"])
     for arguments in commands:
         private = [b64encode(key.secret).decode()[:12] for key in load_vault_keys(path)]
         for words in (arguments, [*arguments, "--json"]):
@@ -188,8 +190,19 @@ def test_no_command_shows_a_private_key(path: Path, trail: Path) -> None:
 # ---- drop
 
 
+def log_of(path: Path, trail: Path) -> Path:
+    """The log.yaml of a log with this vault and this trail."""
+    config = trail.with_name("log.yaml")
+    config.write_text(
+        f"kind: Log\norigin: audit.example.com/orders\nkey_file: log.key\ndirectory: log\ntrail_file: {trail}\n"
+        "listen: unix:log.sock\nenrolment_file: enrolment.yaml\n"
+        f"vault: {{key_file: {path}, index_key_file: index.key}}\n"
+    )
+    return config
+
+
 def drop(path: Path, trail: Path, *more: object, epoch: int = 1) -> Result:
-    return run("drop", path, "--epoch", epoch, "--trail", trail, *more)
+    return run("drop", path, "--epoch", epoch, "--config", log_of(path, trail), *more)
 
 
 def test_drop_says_what_it_would_do_and_does_it_when_told(path: Path, trail: Path) -> None:
@@ -200,7 +213,7 @@ def test_drop_says_what_it_would_do_and_does_it_when_told(path: Path, trail: Pat
     assert path.read_bytes() == before
     done = drop(path, trail, "--yes")
     assert done.exit_code == 0
-    assert done.output.startswith(f"{old} dropped: restart the log, and see to the backups")
+    assert done.output.startswith(f"{old} dropped: start the log, and see to the backups")
     assert FileVault(path).epochs == (2,)
 
 
@@ -277,6 +290,37 @@ def test_the_trail_of_another_log_is_not_believed(path: Path, trail: Path, tmp_p
     assert not (tmp_path / "none").exists()
     assert (tmp_path / "empty.sqlite").read_bytes() == b""
     assert FileVault(path).epochs == (1, 2)
+
+
+def test_nothing_is_dropped_while_the_log_runs(path: Path, trail: Path) -> None:
+    running = [SharedTrail(trail), SharedTrail(trail)]
+    for one in running:
+        refused = drop(path, trail, "--yes")
+        assert isinstance(refused.exception, Conflict)
+        assert "stop it first" in str(refused.exception)
+        one.release()
+    with alone_with_trail(trail), pytest.raises(Conflict, match="wait"):
+        SharedTrail(trail)
+    assert drop(path, trail, "--yes").exit_code == 0
+
+
+def test_what_a_crash_has_left_in_stages_is_counted_first(path: Path, trail: Path) -> None:
+    stage = trail.with_name("log") / "stage" / f"{7:020}-{'a' * 64}"
+    stage.parent.mkdir(parents=True)
+    stage.touch()
+    refused = drop(path, trail, "--yes")
+    assert isinstance(refused.exception, Conflict)
+    assert "start the log once" in str(refused.exception)
+    stage.unlink()
+    assert drop(path, trail, "--yes").exit_code == 0
+
+
+def test_a_log_with_another_vault_is_no_witness(path: Path, trail: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    create_vault_file(other)
+    refused = run("drop", path, "--epoch", 1, "--config", log_of(other, trail), "--yes")
+    assert isinstance(refused.exception, ConfigInvalid)
+    assert "another vault" in str(refused.exception)
 
 
 def test_the_file_of_a_log_is_not_dropped_from(tmp_path: Path, trail: Path) -> None:

@@ -200,7 +200,9 @@ async def test_nothing_found_raises_the_epoch_and_stays_open() -> None:
     erasure = await log.ask()
     await log.step()
     state = await log.state(erasure)
-    assert (state.stage, state.records, log.kept.epochs, log.own("erasure")) == (Stage.ERASED, 0, [0, 1], [])
+    assert (state.stage, state.records, log.kept.epochs) == (Stage.ERASED, 0, [0, 1])
+    (recorded,) = log.own("erasure")
+    assert (recorded.erasure.records, recorded.erasure.seal_epoch) == (0, 1)
     writer.add_sealed(ALICE)
     late = log.ship(writer)[0]
     await log.step()
@@ -475,6 +477,57 @@ async def test_nothing_is_told_of_a_reading_that_was_not_recorded(monkeypatch: p
     await log.step()
     state = await log.state(erasure)
     assert (state.stage, state.records, list(state.issuers), state.log_size) == (Stage.FAILED, 0, [], 0)
+
+
+@pytest.mark.parametrize("found", [True, False])
+@in_loop
+async def test_an_older_database_gets_the_epoch_back_that_writers_have(found: bool) -> None:  # noqa: FBT001 -- of the table
+    log, writer, _ = log_of(ALICE if found else BOB)
+    await log.ask()
+    await log.step()
+    writer.adopt(1)
+    writer.add_sealed(ALICE)
+    log.kept.epochs.append(0)  # the restored database
+    log.kept.erasures = MemoryErasures(log.kept.ledger.companions, log.kept.leaves)  # type: ignore[attr-defined]
+    again = LogWithVault(log.kept)
+    await again.erasures.resume()
+    assert again.seal_epoch == 1
+    assert again.own("setting_changed") == []
+    erasure = await again.ask()
+    await again.step()
+    (late,) = again.ship(writer)
+    done = await complete(again, writer, erasure)
+    await again.step()
+    done = await again.state(erasure)
+    assert (done.stage, done.seal_epoch, again.outcome(late)) == (Stage.COMPLETE, 2, ERASED)
+
+
+@in_loop
+async def test_an_epoch_that_rose_for_another_reason_is_recorded_once() -> None:
+    log, _, _ = log_of(ALICE)
+    log.kept.epochs.append(4)  # a new key of the vault
+    for _ in range(2):
+        await LogWithVault(log.kept).erasures.resume()
+    (record,) = log.own("setting_changed")
+    changed = record.setting_changed
+    assert (changed.setting, changed.before, changed.after) == ("seal_epoch", "0", "4")
+    log.kept.epochs.append(1)  # an older database
+    again = LogWithVault(log.kept)
+    await again.erasures.resume()
+    assert again.seal_epoch == 4
+
+
+@in_loop
+async def test_a_frozen_log_starts_without_recording_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, _, _ = log_of(ALICE)
+    log.kept.epochs.append(4)
+
+    def frozen(*_: object) -> LeafIndex:
+        raise LogFrozen("the log is frozen")
+
+    monkeypatch.setattr(log, "add_own", frozen)
+    await log.erasures.resume()
+    assert log.own("setting_changed") == []
 
 
 @in_loop

@@ -95,7 +95,7 @@ def no_database(path: Path) -> None:
 def newer_trail(path: Path) -> None:
     open_trail(path).dispose()
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("PRAGMA user_version = 3")
+        other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
 OLD_TABLES = ("standing", "writers", "batches", "notes", "terms", "records", "spans")
@@ -134,7 +134,7 @@ def test_a_trail_of_version_1_keeps_its_ledger_and_is_indexed_anew(tmp_path: Pat
         (foreign_database, "got the application id 0x0, want a trail's"),
         (foreign_application, "got the application id 0x7, want a trail's"),
         (no_database, "got a file that is no SQLite database"),
-        (newer_trail, "got a trail of version 3, want 2"),
+        (newer_trail, "got a trail of version 4, want 3"),
     ],
 )
 def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path: Path, make: object, message: str) -> None:
