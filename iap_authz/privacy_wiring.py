@@ -105,7 +105,7 @@ def make_privacy(config: LogConfig, keys: Keys, log: LogParts) -> PrivacyParts:
         sealed=SealedTrail(
             opener=log.unsealing.opener,
             kept=companions.size,
-            covers=Coverage(log.reader, SqlErasures(log.engine)).covers,
+            covered=Coverage(log.reader, SqlErasures(log.engine)).covered,
             append_own=log.own.append,
             erasures=erasures,
             holds=holds,

@@ -11,6 +11,8 @@ Entries of a round that were verified are kept, a bounded number of them; the le
 import logging
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from iap_authz.errors import IapError, SourceUnavailable
 from iap_authz.ports import ErasureRound, ErasureStore, Stage
@@ -30,6 +32,15 @@ _log = logging.getLogger("iap_authz.trail.erasure")
 _Round = tuple[bytes, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Marked:
+    """A leaf, the round that the trail says it was taken in, and its salt there."""
+
+    index: LeafIndex
+    taken: _Round | None
+    salt: bytes | None
+
+
 class Coverage:
     """Compares leaves with Erasure records. Owned by the event loop; what blocks goes through `run`."""
 
@@ -39,29 +50,40 @@ class Coverage:
         self._run = reader.run
         self._verified: OrderedDict[_Round, list[bytes]] = OrderedDict()
 
-    async def covers(self, index: LeafIndex) -> bool:
-        """Whether an Erasure record covers this leaf. Why not is logged as an error.
+    async def covered(self, leaves: Mapping[LeafIndex, bytes]) -> frozenset[LeafIndex]:
+        """Those of these leaves that an Erasure record covers. Why not is logged as an error.
 
         Raises SourceUnavailable while the erasure is under way, or the index does not have all leaves in question yet.
         """
-        taken = await self._run(self._store.taken_by, index)
-        if taken is None or not await self._is_settled(*taken):
-            _log.error("a leaf is without its key, and no erasure took it", extra={"index": index})
-            return False
+        rows, found = await self._run(self._look, list(leaves)), set[LeafIndex]()
+        for taken in dict.fromkeys(row.taken for row in rows):
+            entries = [] if taken is None else await self._entries_of(taken)
+            found |= {row.index for row in rows if row.taken == taken and _is_among(row, leaves[row.index], entries)}
+        for index in sorted(leaves.keys() - found):
+            _log.error("a leaf is without its key, and no Erasure record covers it", extra={"index": index})
+        return frozenset(found)
+
+    def _look(self, indices: Sequence[LeafIndex]) -> list["_Marked"]:
+        """In the thread: what the trail says of each."""
+        marked = list[_Marked]()
+        for index in indices:
+            taken = self._store.taken_by(index)
+            rows = [] if taken is None else self._store.covered(*taken, after=index - 1, limit=1)
+            salts = [row.salt for row in rows if row.index == index]
+            marked.append(_Marked(index=index, taken=taken, salt=salts[0] if salts else None))
+        return marked
+
+    async def _entries_of(self, taken: _Round) -> list[bytes]:
+        """The verified entries of a round, sorted; none for one that does not hold or is none."""
+        if not await self._is_settled(*taken):
+            return []
         entries = self._verified.get(taken)
         if entries is None:
             entries = await self._verify(*taken)
             self._keep(taken, entries)
         else:
             self._verified.move_to_end(taken)
-        leaf = await self._reader.read(index)
-        (row,) = await self._run(self._store.covered, *taken, after=index - 1, limit=1)
-        entry = salted_entry(row.salt, leaf_hash(leaf))
-        at = bisect_left(entries, entry)
-        if row.index == index and entries[at : at + 1] == [entry]:
-            return True
-        _log.error("a leaf is marked as erased, and no Erasure record covers it", extra={"index": index})
-        return False
+        return entries
 
     async def _is_settled(self, erasure: bytes, number: int) -> bool:
         """Whether there is such a round. Raises SourceUnavailable while the erasure is at it.
@@ -117,3 +139,12 @@ class Coverage:
         self._verified[taken] = entries
         while sum(map(len, self._verified.values())) > KEPT_ENTRIES_MAX:
             self._verified.popitem(last=False)
+
+
+def _is_among(row: _Marked, leaf: bytes, entries: list[bytes]) -> bool:
+    """Whether the leaf itself, under its salt, is one of the entries."""
+    if row.salt is None:
+        return False
+    entry = salted_entry(row.salt, leaf_hash(leaf))
+    at = bisect_left(entries, entry)
+    return entries[at : at + 1] == [entry]

@@ -23,8 +23,11 @@ from iap_authz.trail.worker import Run
 CHUNK_LEAVES = 2_048
 """Leaves in one transaction: about 30 ms of the database's thread, which searches wait for."""
 
+SEALED_CHUNK_LEAVES = 512
+"""The same where they have to be opened and their tokens made: about 100 ms."""
+
 REST_SHARE = 2.0
-"""Rest after a chunk, as a multiple of its time, while more is waiting: appends come before searches under load."""
+"""Rest after a chunk, as a multiple of its time, while the log grows faster than it: appends come before searches."""
 
 COMPANIONS_SECONDS = 0.1
 """Between two looks at whether what stands beside the next leaves is stored: that follows each publication."""
@@ -40,6 +43,7 @@ class Indexer:
         self._index = index
         self._run = run
         self._unsealing = unsealing
+        self._chunk_leaves = CHUNK_LEAVES if unsealing is None else SEALED_CHUNK_LEAVES
         self._size = TreeSize(0)
 
     @property
@@ -70,16 +74,17 @@ class Indexer:
         self._size = indexed
 
     async def _add_chunk(self) -> None:
-        loop = asyncio.get_running_loop()
-        started, count = loop.time(), min(CHUNK_LEAVES, await self._ready() - self._size)
+        loop, before = asyncio.get_running_loop(), self._leaves.size()
+        started, count = loop.time(), min(self._chunk_leaves, await self._ready() - self._size)
         if count <= 0:
             await asyncio.sleep(COMPANIONS_SECONDS)
             return
         chunk = await self._leaves.read(LeafIndex(self._size), count)
         await self._run(self._add, LeafIndex(self._size), chunk)
         self._size = TreeSize(self._size + len(chunk))
-        rest = (loop.time() - started) * REST_SHARE if self._leaves.size() > self._size else 0.0
-        await asyncio.sleep(rest)  # also without one: a source that has all at hand must not keep the loop from others
+        grown = min(self._leaves.size() - before, count) / count
+        # Also without a rest: a source that has all at hand must not keep the loop from others.
+        await asyncio.sleep((loop.time() - started) * REST_SHARE * grown)
 
     async def _ready(self) -> int:
         """Below which leaf everything is here that tokens are made of: companions follow the leaves by some seconds."""

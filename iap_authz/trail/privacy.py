@@ -15,7 +15,7 @@ Erasures, holds and the end of writers are others' (`Erasures`, `Holds`, the log
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from itertools import groupby
@@ -47,8 +47,8 @@ _log = logging.getLogger("iap_authz.privacy")
 AppendOwn = Callable[[Message, Message], Awaitable[LeafIndex]]
 """Appends a body of the log's own with its personal part; the leaf is committed when it returns."""
 
-Covers = Callable[[LeafIndex], Awaitable[bool]]
-"""Whether an Erasure record of the log, whose root was computed again, covers this leaf (rule S8)."""
+Covered = Callable[[Mapping[LeafIndex, bytes]], Awaitable[frozenset[LeafIndex]]]
+"""Those of these leaves that an Erasure record of the log covers, whose root was computed again (rule S8)."""
 
 
 class OpenedPart(Protocol):
@@ -118,7 +118,7 @@ class SealedTrail:
 
     opener: PartOpener
     kept: Callable[[], int]
-    covers: Covers
+    covered: Covered
     append_own: AppendOwn
     erasures: ErasureService
     holds: HoldService
@@ -218,10 +218,12 @@ class Privacy:
         wanted = sorted(asked)
         for begin in range(0, len(wanted), CHUNK_LEAVES):
             indices = wanted[begin : begin + CHUNK_LEAVES]
-            leaves = [(index, _parse_leaf(index, leaf)) async for index, leaf in read_each(self._leaves, indices)]
-            opened = await self._run(_open_kept, leaves, sealed=sealed)
-            for index, one in zip(indices, opened, strict=True):
-                found[index] = await _unsealed(index, one, covers=sealed.covers)
+            leaves = {index: leaf async for index, leaf in read_each(self._leaves, indices)}
+            parsed = [(index, _parse_leaf(index, leaf)) for index, leaf in leaves.items()]
+            opened = dict(zip(leaves, await self._run(_open_kept, parsed, sealed=sealed), strict=True))
+            erased = {index: leaves[index] for index, one in opened.items() if one.outcome == log_pb2.Unsealed.ERASED}
+            covered = await sealed.covered(erased) if erased else frozenset()
+            found.update((index, _unsealed(index, one, covered=covered)) for index, one in opened.items())
         return found
 
 
@@ -278,9 +280,9 @@ def _open_kept(leaves: Many[tuple[LeafIndex, record_pb2.Record]], *, sealed: Sea
     return sealed.opener.open_all(leaves)
 
 
-async def _unsealed(index: LeafIndex, opened: OpenedPart, *, covers: Covers) -> log_pb2.Unsealed:
+def _unsealed(index: LeafIndex, opened: OpenedPart, *, covered: frozenset[LeafIndex]) -> log_pb2.Unsealed:
     outcome = opened.outcome
-    if outcome == log_pb2.Unsealed.ERASED and not await covers(index):
+    if outcome == log_pb2.Unsealed.ERASED and index not in covered:
         outcome = log_pb2.Unsealed.TAMPERED
     if outcome == log_pb2.Unsealed.TAMPERED:
         _log.error("a sealed part cannot be opened, and no erasure covers it", extra={"leaf": index})

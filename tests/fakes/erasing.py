@@ -184,6 +184,10 @@ class LogWithVault:
         )
         self.coverage = Coverage(self.reader, kept.erasures)
 
+    async def covers(self, index: int) -> bool:
+        """Whether an Erasure record covers a leaf."""
+        return LeafIndex(index) in await self.coverage.covered({LeafIndex(index): self.kept.leaves.leaves[index]})
+
     @property
     def seal_epoch(self) -> int:
         return self.kept.epochs[-1]

@@ -66,7 +66,7 @@ async def test_a_subject_is_forgotten_and_nobody_else() -> None:
     done = await complete(log, writer, erasure)
     assert (done.stage, list(done.waiting_for), done.problem) == (Stage.COMPLETE, [], "")
     for at in places[ALICE]:
-        assert await log.coverage.covers(LeafIndex(at))
+        assert await log.covers(at)
 
 
 @in_loop
@@ -181,7 +181,7 @@ async def test_what_was_sealed_with_the_same_key_dies_and_is_covered() -> None:
     await log.step()
     assert (await log.state(erasure)).records == 2
     assert {log.outcome(at) for at in (decision, other)} == {ERASED}
-    assert await log.coverage.covers(LeafIndex(other))
+    assert await log.covers(other)
 
 
 @in_loop
@@ -230,7 +230,7 @@ async def test_late_records_get_a_round_of_their_own(known: bool) -> None:  # no
     assert (log.outcome(late), log.outcome(bob)) == (ERASED, OPENED)
     assert (await complete(log, writer, erasure)).stage == Stage.COMPLETE
     for at in (places[ALICE][0], late):
-        assert await log.coverage.covers(LeafIndex(at))
+        assert await log.covers(at)
 
 
 @in_loop
@@ -592,4 +592,4 @@ async def test_two_erasures_never_take_one_leaf(comes: str, monkeypatch: pytest.
         sum(one.records for one in states) == 1 + len(leaves) == sum(one.erasure.records for one in log.own("erasure"))
     )
     assert {log.outcome(at) for at in leaves} == {ERASED}
-    assert [await log.coverage.covers(LeafIndex(at)) for at in (1, *leaves)] == [True] * (1 + len(leaves))
+    assert [await log.covers(at) for at in (1, *leaves)] == [True] * (1 + len(leaves))

@@ -39,8 +39,8 @@ async def erased() -> tuple[LogWithVault, MemoryErasures, MemoryCompanions, byte
 @in_loop
 async def test_each_leaf_of_an_erasure_is_covered_and_no_other() -> None:
     log, _, _, _ = await erased()
-    assert [await log.coverage.covers(index) for index in ALICES] == [True] * 3
-    assert [await log.coverage.covers(index) for index in BOBS] == [False] * 2
+    assert [await log.covers(index) for index in ALICES] == [True] * 3
+    assert [await log.covers(index) for index in BOBS] == [False] * 2
 
 
 @pytest.mark.parametrize("seen", [False, True], ids=["at the first look", "once the round was verified"])
@@ -48,18 +48,18 @@ async def test_each_leaf_of_an_erasure_is_covered_and_no_other() -> None:
 async def test_a_leaf_that_is_only_marked_is_not_covered(seen: bool) -> None:  # noqa: FBT001 -- of the table
     log, store, companions, erasure = await erased()
     if seen:
-        assert await log.coverage.covers(ALICES[0])
+        assert await log.covers(ALICES[0])
     companions.erase([BOBS[0]], erasure, salt=b"\x01" * 32)
     store.taken[BOBS[0]] = erasure, 1
-    assert not await log.coverage.covers(BOBS[0])
-    assert await log.coverage.covers(ALICES[0]) == seen, "a round that is not what its record says covers nothing"
+    assert not await log.covers(BOBS[0])
+    assert await log.covers(ALICES[0]) == seen, "a round that is not what its record says covers nothing"
 
 
 @in_loop
 async def test_another_salt_covers_nothing() -> None:
     log, _, companions, _ = await erased()
     companions.rows[ALICES[1]] = replace(companions.rows[ALICES[1]], salt=bytes(32))
-    assert [await log.coverage.covers(index) for index in ALICES] == [False] * 3
+    assert [await log.covers(index) for index in ALICES] == [False] * 3
 
 
 @in_loop
@@ -67,12 +67,12 @@ async def test_a_round_without_its_record_covers_nothing() -> None:
     log, store, companions, erasure = await erased()
     for index in (None, LeafIndex(0), LeafIndex(99), BOBS[0]):
         store.kept[erasure, 1] = replace(store.kept[erasure, 1], index=index)
-        assert not await LogWithVault(log.kept).coverage.covers(ALICES[0])
+        assert not await LogWithVault(log.kept).covers(ALICES[0])
     del store.kept[erasure, 1]
     store.end(erasure, Stage.COMPLETE)
-    assert not await LogWithVault(log.kept).coverage.covers(ALICES[0])
+    assert not await LogWithVault(log.kept).covers(ALICES[0])
     del companions.rows[ALICES[0]]
-    assert not await LogWithVault(log.kept).coverage.covers(ALICES[0])
+    assert not await LogWithVault(log.kept).covers(ALICES[0])
 
 
 @in_loop
@@ -80,13 +80,13 @@ async def test_while_an_erasure_is_at_it_nobody_is_told_anything() -> None:
     log, store, _, erasure = await erased()
     store.kept[erasure, 1] = replace(store.kept[erasure, 1], finished=False)
     with pytest.raises(SourceUnavailable):
-        await log.coverage.covers(ALICES[0])
+        await log.covers(ALICES[0])
     store.kept[erasure, 1] = replace(store.kept[erasure, 1], finished=True)
     del store.taken[ALICES[0]]  # it came late, and no round has taken it yet
     with pytest.raises(SourceUnavailable):
-        await log.coverage.covers(ALICES[0])
+        await log.covers(ALICES[0])
     store.end(erasure, Stage.COMPLETE)
-    assert not await log.coverage.covers(ALICES[0])
+    assert not await log.covers(ALICES[0])
 
 
 @in_loop
@@ -99,7 +99,7 @@ async def test_an_index_that_is_being_built_is_waited_for(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(store, "covered", unindexed)
     with pytest.raises(SourceUnavailable):
-        await log.coverage.covers(ALICES[0])
+        await log.covers(ALICES[0])
 
 
 @in_loop
@@ -109,16 +109,16 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     await log.ask(BOB)
     await log.step()
     for _ in range(2):
-        assert [await log.coverage.covers(index) for index in (*ALICES, *BOBS)] == [True] * 5
+        assert [await log.covers(index) for index in (*ALICES, *BOBS)] == [True] * 5
     monkeypatch.setattr(erasure_cover, "KEPT_ENTRIES_MAX", 1)
-    assert await LogWithVault(log.kept).coverage.covers(ALICES[0])
+    assert await LogWithVault(log.kept).covers(ALICES[0])
 
 
 @in_loop
 async def test_pages_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure_cover, "PAGE_ROWS", 1)
     log, _, _, _ = await erased()
-    assert [await log.coverage.covers(index) for index in ALICES] == [True] * 3
+    assert [await log.covers(index) for index in ALICES] == [True] * 3
 
 
 @in_loop

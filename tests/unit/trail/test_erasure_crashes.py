@@ -73,7 +73,7 @@ async def check_forgotten(kept: Kept, writer: SealingWriter, erasure: bytes) -> 
         want = log_pb2.Unsealed.ERASED if erased else log_pb2.Unsealed.OPENED
         assert log.outcome(at) == want, f"record {number}"
         if erased:
-            assert await log.coverage.covers(LeafIndex(at))
+            assert await log.covers(at)
     listed = await log.erasures.list_erasures(log_pb2.ListErasuresRequest(), OFFICER)
     assert list(listed.erasures) == []
 

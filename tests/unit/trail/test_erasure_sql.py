@@ -17,7 +17,6 @@ from iap_authz.adapters.trail.legal_holds import SqlHolds
 from iap_authz.adapters.trail.store import open_trail
 from iap_authz.ports import Stage
 from iap_authz.records.seal import parse_beside
-from iap_authz.tlog.hashing import LeafIndex
 from tests.fakes.erasing import TOKEN_KEY, Death, Died, Kept, LogWithVault, declares, in_loop
 from tests.fakes.journal import ORIGIN
 from tests.fakes.sealed import SealingWriter
@@ -99,7 +98,7 @@ async def test_nothing_of_a_person_can_be_opened_or_found_and_nothing_of_others_
     assert {log.outcome(at) for at in (*places[ALICE], *late[1::2])} == {ERASED}
     assert {log.outcome(at) for at in (*places[BOB], *late[0::2])} == {OPENED}
     for at in (*places[ALICE], *late[1::2]):
-        assert await log.coverage.covers(LeafIndex(at))
+        assert await log.covers(at)
     after = written(tmp_path)
     assert {key in after for key in sealed_keys(writer, ALICE)} == {False}
     assert {key in after for key in sealed_keys(writer, BOB)} == {True}

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -161,7 +161,7 @@ class World:
         sealed = SealedTrail(
             opener=self.opener,
             kept=lambda: self.kept,
-            covers=self._covers,
+            covered=self._covered,
             append_own=self._append_own,
             erasures=self.erasures,
             holds=self.holds,
@@ -172,8 +172,9 @@ class World:
         self.retired.append(request)
         return log_pb2.RetireWriterResponse(index=12)
 
-    async def _covers(self, index: LeafIndex) -> bool:
-        return index in self.covered
+    async def _covered(self, leaves: Mapping[LeafIndex, bytes]) -> frozenset[LeafIndex]:
+        assert all(leaf == self.leaves.leaves[index] for index, leaf in leaves.items())
+        return frozenset(leaves.keys() & self.covered)
 
     async def _append_own(self, body: Message, personal: Message) -> LeafIndex:
         self.appending.set()
