@@ -95,7 +95,7 @@ class Opener:
         try:
             return _Secret(secret=self._vault.open(key.sealed, epoch=key.vault_epoch, info=info))
         except (BadProof, NotFound):
-            # Admission takes no epoch that the vault has no key of, and none is dropped while something is sealed to it.
+            # Admission takes no epoch that the vault lacks, and none is dropped while something is sealed to it.
             return log_pb2.Unsealed.TAMPERED
 
     def _open(self, record: record_pb2.Record, row: KeptCompanion | None, held: Mapping[int, "_Held"]) -> Opened:
