@@ -6,55 +6,25 @@ Relative paths are relative to the folder of the file. All faults are reported a
 
 import ipaddress
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_identity import IssuerConfig, take_issuers
 from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
-from iap_authz.model.document import Section, parse_configuration, take_matching, take_origin
+from iap_authz.model.document import Section, parse_configuration, take_origin
 from iap_authz.tlog.cosign import CosignerKey, count_witnesses
 from iap_authz.tlog.note import VerifierKey
-
-ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
-"""Token algorithms and the key type each needs (RFC 7518 section 3.1)."""
 
 _MIB, _GIB, _TIB = 1024**2, 1024**3, 1024**4
 _ZERO, _MILLISECOND, _SECOND = timedelta(0), timedelta(milliseconds=1), timedelta(seconds=1)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _PORT_MAX = 65_535
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LOG_HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]):(?P<port>[0-9]{1,5})", re.ASCII)
 _WITNESSES_MAX = 32
 _LOG_JOURNAL_MIN_BYTES = 2 * _MIB
 """Two segments: the one that is written is never trimmed, so a journal of one could not come back from full."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuerConfig:
-    """`identity.issuers[]`: an OpenID provider or another maker of JWTs."""
-
-    name: str
-    """Short name for facts, records and metrics."""
-    issuer: str
-    """The `iss` claim, exactly."""
-    audiences: tuple[str, ...]
-    """Accepted `aud` values; a token needs one of them."""
-    algorithms: tuple[str, ...]
-    """RS256, RS384, RS512 or ES256, ES384: one family."""
-    jwks_file: Path
-    """Key set (RFC 7517). Replaced live."""
-    max_stale: timedelta
-    """How long the last good key set is used after the file is gone or broken. Default 1h."""
-    skew: timedelta
-    """Tolerance for exp, nbf and iat. Default 30s, at most 5m."""
-    max_age: timedelta | None
-    """How old a token's claims may be (now - iat); needs iat. Default: no bound but exp."""
-    groups_claim: tuple[str, ...]
-    """Path of the groups claim. Default `groups`; `realm_access.roles` reads a nested one."""
-    claims: tuple[str, ...]
-    """Further scalar claims for policies, as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +130,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         log=_take_log(root, path.parent, log_origin=log_origin),
         seal=take_seal(root),
         policies=_take_paths(root, "policies", path.parent),
-        issuers=_take_issuers(root, path.parent),
+        issuers=take_issuers(root, path.parent),
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
     )
@@ -287,66 +257,6 @@ def _take_log_address(section: Section, folder: Path) -> str:
     if text and (match is None or not 1 <= int(match["port"]) <= _PORT_MAX):
         section.fault("address", f"got {shown(text)}, want unix:PATH or HOST:PORT")
     return text
-
-
-def _take_issuers(root: Section, folder: Path) -> tuple[IssuerConfig, ...]:
-    identity = root.take_section("identity")
-    if identity is None:
-        return ()
-    issuers = tuple(_take_issuer(section, folder) for section in identity.take_sections("issuers", required=True))
-    identity.finish()
-    for field in ("name", "issuer"):
-        values = [getattr(issuer, field) for issuer in issuers]
-        for value in sorted({value for value in values if values.count(value) > 1}):
-            identity.fault("issuers", f"got {field} {shown(value)} twice")
-    return issuers
-
-
-def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
-    issuer = IssuerConfig(
-        name=take_matching(section, "name", _NAME, "lower-case letters, digits and hyphens"),
-        issuer=section.take_text("issuer"),
-        audiences=section.take_texts("audiences"),
-        algorithms=_take_algorithms(section),
-        jwks_file=_take_path(section, "jwks_file", folder),
-        max_stale=section.take_duration("max_stale", _HOUR, least=_ZERO, most=7 * _DAY),
-        skew=section.take_duration("skew", 30 * _SECOND, least=_ZERO, most=5 * _MINUTE),
-        max_age=_take_max_age(section),
-        groups_claim=tuple(section.take_text("groups_claim", "groups").split(".")),
-        claims=section.take_texts("claims", ()),
-    )
-    if section.has("audiences") and not all(issuer.audiences):
-        section.fault("audiences", "got an empty audience, want names")
-    if "email" in issuer.claims or "" in issuer.claims:
-        section.fault("claims", "got email or an empty name, want other claims (a verified email is identity.email)")
-    if not all(issuer.groups_claim):
-        section.fault("groups_claim", f"got {shown('.'.join(issuer.groups_claim))}, want names joined with dots")
-    if section.has("audiences") and not issuer.audiences:
-        section.fault("audiences", "got an empty list, want at least one audience")
-    section.finish()
-    return issuer
-
-
-def _take_max_age(section: Section) -> timedelta | None:
-    if not section.has("max_age"):
-        section.take_text("max_age", "")
-        return None
-    return section.take_duration("max_age", least=_SECOND, most=365 * _DAY)
-
-
-def _take_algorithms(section: Section) -> tuple[str, ...]:
-    algorithms: Sequence[str] = section.take_texts("algorithms")
-    unknown = sorted(set(algorithms) - ALGORITHM_FAMILIES.keys())
-    families = {ALGORITHM_FAMILIES[name] for name in algorithms if name in ALGORITHM_FAMILIES}
-    if unknown:
-        section.fault(
-            "algorithms", f"got {', '.join(map(shown, unknown))}, want some of {', '.join(ALGORITHM_FAMILIES)}"
-        )
-    elif section.has("algorithms") and len(families) != 1:
-        section.fault(
-            "algorithms", f"got {len(families)} key families, want algorithms of exactly one (RS... or ES...)"
-        )
-    return tuple(algorithms)
 
 
 def _take_device(root: Section, folder: Path) -> DeviceConfig | None:

@@ -27,7 +27,8 @@ from iap_authz.adapters.telemetry.jsonlog import start_logging
 from iap_authz.client.channel import LogChannel
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
-from iap_authz.config import AuditLogConfig, IssuerConfig, SidecarConfig
+from iap_authz.config import AuditLogConfig, SidecarConfig
+from iap_authz.config_identity import IssuerConfig
 from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.issuer import Issuer

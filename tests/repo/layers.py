@@ -17,7 +17,17 @@ from pathlib import Path
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
 WIRING = ("seal_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
-ASSEMBLY = ("config", "config_seal", "log_config", "bootstrap", *WIRING, "supervise", "demo", "ui", "cli", "__main__")
+CONFIG = ("config", "config_identity", "config_seal", "log_config")
+ASSEMBLY = (
+    *CONFIG,
+    "bootstrap",
+    *WIRING,
+    "supervise",
+    "demo",
+    "ui",
+    "cli",
+    "__main__",
+)
 
 CORE = frozenset({"errors", "model", "_pb"})
 BELOW_SERVICES = frozenset({*PURE, "_pb", "ports"})
@@ -38,12 +48,13 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "trail": BELOW_SERVICES | {"client"},
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
-    "config": frozenset({*PURE, "_pb", "config_seal"}),
+    "config": frozenset({*PURE, "_pb", "config_identity", "config_seal"}),
+    "config_identity": frozenset({*PURE, "_pb"}),
     "config_seal": frozenset({*PURE, "_pb"}),
     "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
-    "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "seal_wiring"},
+    "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity", "seal_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},
