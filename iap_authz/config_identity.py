@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from iap_authz.errors import shown
+from iap_authz.errors import Malformed, shown
+from iap_authz.facts.discovery import check_https_url, discovery_url
 from iap_authz.model.document import Section, take_matching
 
 ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
@@ -19,6 +20,20 @@ ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "
 _ZERO, _SECOND, _MINUTE = timedelta(0), timedelta(seconds=1), timedelta(minutes=1)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchConfig:
+    """`identity.issuers[].fetch`: keys that are fetched in the background."""
+
+    jwks_url: str
+    """Where the key set is (https). Default: where the issuer's discovery document says (OpenID Connect Discovery)."""
+    interval: timedelta
+    """How often. Default 5m."""
+    ca_file: Path | None
+    """Authorities (PEM) that count, in the place of the public ones. Default none."""
+    private_addresses: bool
+    """Whether a name may lead to loopback, private and other addresses that are not public. Default false."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +48,12 @@ class IssuerConfig:
     """Accepted `aud` values; a token needs one of them."""
     algorithms: tuple[str, ...]
     """RS256, RS384, RS512 or ES256, ES384: one family."""
-    jwks_file: Path
-    """Key set (RFC 7517). Replaced live."""
+    jwks_file: Path | None
+    """Key set (RFC 7517). Replaced live. Either this or `fetch`."""
+    fetch: FetchConfig | None
+    """The key set comes from the issuer itself. `{}` is enough where it has a discovery document."""
     max_stale: timedelta
-    """How long the last good key set is used after the file is gone or broken. Default 1h."""
+    """How long the last good key set is used after it could be read or fetched last. Default 1h."""
     skew: timedelta
     """Tolerance for exp, nbf and iat. Default 30s, at most 5m."""
     max_age: timedelta | None
@@ -67,7 +84,8 @@ def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
         issuer=section.take_text("issuer"),
         audiences=section.take_texts("audiences"),
         algorithms=_take_algorithms(section),
-        jwks_file=folder / section.take_text("jwks_file"),
+        jwks_file=_take_optional_path(section, "jwks_file", folder),
+        fetch=_take_fetch(section, folder),
         max_stale=section.take_duration("max_stale", _HOUR, least=_ZERO, most=7 * _DAY),
         skew=section.take_duration("skew", 30 * _SECOND, least=_ZERO, most=5 * _MINUTE),
         max_age=_take_max_age(section),
@@ -82,8 +100,45 @@ def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
         section.fault("groups_claim", f"got {shown('.'.join(issuer.groups_claim))}, want names joined with dots")
     if section.has("audiences") and not issuer.audiences:
         section.fault("audiences", "got an empty list, want at least one audience")
+    _check_keys(section, issuer)
     section.finish()
     return issuer
+
+
+def _take_optional_path(section: Section, key: str, folder: Path) -> Path | None:
+    text = section.take_text(key, "")
+    return folder / text if text else None
+
+
+def _take_fetch(issuer: Section, folder: Path) -> FetchConfig | None:
+    section = issuer.take_section("fetch")
+    if section is None:
+        return None
+    fetch = FetchConfig(
+        jwks_url=section.take_text("jwks_url", ""),
+        interval=section.take_duration("interval", 5 * _MINUTE, least=_SECOND, most=_DAY),
+        ca_file=_take_optional_path(section, "ca_file", folder),
+        private_addresses=section.take_boolean("private_addresses", default=False),
+    )
+    section.finish()
+    return fetch
+
+
+def _check_keys(section: Section, issuer: IssuerConfig) -> None:
+    """One way to the keys, and one that leads somewhere."""
+    fetch = issuer.fetch
+    if (issuer.jwks_file is None) == (fetch is None):
+        got = "neither" if fetch is None else "both"
+        section.fault("jwks_file", f"got {got} of jwks_file and fetch, want one: where the issuer's keys come from")
+    if fetch is None:
+        return
+    try:
+        check_https_url(fetch.jwks_url) if fetch.jwks_url else discovery_url(issuer.issuer)
+    except Malformed as error:
+        section.fault("fetch", f"{error}; or give fetch.jwks_url")
+    if issuer.max_stale < 2 * fetch.interval:
+        want = "at least twice the interval of fetch: keys are confirmed that often"
+        section.fault("max_stale", f"got less than that, want {want}")
 
 
 def _take_max_age(section: Section) -> timedelta | None:

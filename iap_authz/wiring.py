@@ -15,7 +15,6 @@ from google.protobuf.internal import api_implementation
 from iap_authz import __version__
 from iap_authz.adapters.clock import SystemClock
 from iap_authz.adapters.envoy.server import CheckServer
-from iap_authz.adapters.facts.files import FileSource
 from iap_authz.adapters.facts.inventory_file import inventory_source
 from iap_authz.adapters.facts.maxmind import MaxmindSource
 from iap_authz.adapters.facts.network_lists import network_lists_source
@@ -28,13 +27,11 @@ from iap_authz.client.channel import LogChannel
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
 from iap_authz.config import AuditLogConfig, SidecarConfig
-from iap_authz.config_identity import IssuerConfig
 from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory, check_succession
-from iap_authz.facts.issuer import Issuer
-from iap_authz.facts.keyset import KeySet, parse_jwks
+from iap_authz.facts.keyset import KeySet
 from iap_authz.facts.location import Geography, Networks
-from iap_authz.facts.signature import Algorithm
+from iap_authz.identity_wiring import keys_slot, make_issuer, make_issuer_keys
 from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
 from iap_authz.ports import Clock, FactSource
@@ -42,6 +39,7 @@ from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
 from iap_authz.seal_wiring import make_sealing
 from iap_authz.sidecar.check import Check
+from iap_authz.sidecar.issuer_keys import IssuerKeys
 from iap_authz.sidecar.refresh import Refresher, Slot
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.sealing import SettingsTaker
@@ -83,15 +81,18 @@ class Slots:
         return [*self.keys.values(), *(slot for slot in optional if slot is not None), self.policy]  # type: ignore[list-item]
 
 
-def make_slots(config: SidecarConfig) -> Slots:
-    """The sources that `config` names, nothing loaded yet."""
+def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None = None) -> Slots:
+    """The sources that `config` names, nothing loaded yet; `fetched` are those of issuers that are asked themselves."""
     location = config.location
     policy_files = PolicyFiles(config.policies)
     return Slots(
         policy=Slot(policy_files, max_stale_seconds=None, check_succession=_check_durability)
         if config.log is None
         else Slot(policy_files, max_stale_seconds=None),
-        keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
+        keys={
+            issuer.name: keys_slot(issuer, None if fetched is None else fetched.get(issuer.name))
+            for issuer in config.issuers
+        },
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
@@ -104,11 +105,6 @@ def _check_durability(policy: Policy, _last: Policy | None) -> None:
     if asking:
         message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
         raise PolicyInvalid.of_file(policy.name, message)
-
-
-def _keys_slot(issuer: IssuerConfig) -> Slot[KeySet]:
-    source = FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content))
-    return Slot(source, max_stale_seconds=issuer.max_stale.total_seconds())
 
 
 def _inventory_slot(path: Path) -> Slot[Inventory]:
@@ -134,26 +130,18 @@ def load_slots(slots: Slots, monotonic: float) -> None:
             _log.error("a source is missing; facts of it are errors until it is there", extra={"problem": str(error)})
 
 
-def _issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
-    return Issuer(
-        name=config.name,
-        issuer=config.issuer,
-        audiences=frozenset(config.audiences),
-        algorithms=frozenset(Algorithm(name) for name in config.algorithms),
-        keys=keys,
-        skew=config.skew,
-        max_age=config.max_age,
-        groups_claim=config.groups_claim,
-        claims=config.claims,
-    )
-
-
-def build_snapshot(config: SidecarConfig, slots: Slots, *, previous: Snapshot | None = None) -> Snapshot:
+def build_snapshot(
+    config: SidecarConfig,
+    slots: Slots,
+    *,
+    previous: Snapshot | None = None,
+    want_keys: Callable[[str], None] = lambda _issuer: None,
+) -> Snapshot:
     """One generation from what the slots hold now. Verified tokens are kept while the issuers are the same."""
     policy = slots.policy.served
     if policy is None:
         raise SourceUnavailable("got no policy, want one before the first check")
-    issuers = tuple(_issuer(issuer, slots.keys[issuer.name].served) for issuer in config.issuers)
+    issuers = tuple(make_issuer(issuer, slots.keys[issuer.name].served) for issuer in config.issuers)
     same_issuers = previous is not None and previous.issuers == issuers
     location = config.location
     networks = slots.networks.served if slots.networks is not None else Networks()
@@ -175,6 +163,7 @@ def build_snapshot(config: SidecarConfig, slots: Slots, *, previous: Snapshot | 
         ),
         networks=networks if networks is not None else Networks(),
         geography=geography if networks is not None else None,
+        want_keys=want_keys,
         tokens=previous.tokens if previous is not None and same_issuers else TokenCache(),
     )
 
@@ -233,7 +222,8 @@ class SidecarProcess:
         check_runtime()
         self._config = config
         self._signer = MemorySigner()
-        self._slots = make_slots(config)
+        self._issuer_keys = make_issuer_keys(config, SystemClock())
+        self._slots = make_slots(config, self._issuer_keys)
         monotonic = SystemClock().monotonic
         load_slots(self._slots, monotonic())
         token = load_token(config.log.enrolment_token_file) if config.log is not None else ""
@@ -298,10 +288,16 @@ class SidecarProcess:
             gc.freeze()
             keys = self._sealing.keys
             works = [self._sidecar.run(), refresher.run(), *([] if keys is None else [keys.run()])]
+            works += [fetched.run(refresher.wake) for fetched in self._issuer_keys.values()]
             await run_together(self._stopping.wait(), *works)
         finally:
             await server.stop(STOP_GRACE_SECONDS)
             await self._sidecar.stop(self._cause)
+
+    def _want_keys(self, issuer: str) -> None:
+        for config in self._config.issuers:
+            if config.issuer == issuer and config.name in self._issuer_keys:
+                self._issuer_keys[config.name].want()
 
     def _take_signals(self, refresher: Refresher) -> None:
         loop = asyncio.get_running_loop()
@@ -344,7 +340,9 @@ class SidecarProcess:
             clock=self._clock,
             refusals=self._refusals,
             started=body,
-            build=lambda previous: build_snapshot(self._config, self._slots, previous=previous),
+            build=lambda previous: build_snapshot(
+                self._config, self._slots, previous=previous, want_keys=self._want_keys
+            ),
             measure=self._measure,
             drain=shipper.drain if shipper is not None else nothing_to_drain,
         )

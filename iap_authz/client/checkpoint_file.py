@@ -24,17 +24,18 @@ FILE_MODE = 0o600
 class CheckpointFile:
     """Satisfies the port `CheckpointStore`. The directory of `path` exists; the file need not. Blocking."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, max_bytes: int = NOTE_MAX_BYTES) -> None:
         self._path = path
+        self._max_bytes = max_bytes
 
     def __str__(self) -> str:
         return str(self._path)
 
     def load(self) -> bytes | None:
-        """The bytes of the file, at most one more than any note has; None if there is no file. Raises OSError."""
+        """The bytes of the file, at most one more than it may have; None if there is no file. Raises OSError."""
         try:
             with self._path.open("rb") as file:
-                return file.read(NOTE_MAX_BYTES + 1)
+                return file.read(self._max_bytes + 1)
         except FileNotFoundError:
             return None
 

@@ -18,7 +18,7 @@ in cookies; other headers that name a user. Nothing is skipped for any user agen
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -43,11 +43,13 @@ class EstablishedIdentity:
     `good_until` (exclusive) is the earliest instant at which the answer may change with the same request, issuers and
     keys; None means that it must not be kept. What changes before is `identity.age`: whoever keeps a copy calls
     `stamp_age` on it. `detail` explains `identity.problem` to the operator; it quotes nothing of the token.
+    `unknown_key_of` is the `iss` of an issuer of ours that has no key of the token's name: newer keys may have it.
     """
 
     identity: facts_pb2.Identity
     good_until: datetime | None = None
     detail: str = ""
+    unknown_key_of: str = ""
 
 
 def credential_of(request: Request) -> str | None:
@@ -69,10 +71,14 @@ def establish_identity(request: Request, issuers: Sequence[Issuer], *, now: date
         return _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=_shown_text(request))
     if text is None:
         return EstablishedIdentity(identity=facts_pb2.Identity(state=facts_pb2.ABSENT))
+    issuer = ""
     try:
-        claims = verify_token(parse_token(text), issuers, now=now)
+        token = parse_token(text)
+        issuer = str(token.payload.get("iss", ""))
+        claims = verify_token(token, issuers, now=now)
     except InvalidCredential as error:
-        return _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=text)
+        refused = _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=text)
+        return replace(refused, unknown_key_of=issuer) if error.reason == Reason.UNKNOWN_KID else refused
     except SourceUnavailable as error:
         return _refused(facts_pb2.ERROR, Reason.NO_KEYS, detail=str(error), shown=text)
     identity = _present(claims)

@@ -14,7 +14,7 @@ shipping   what brings a journal into it
 """
 
 from iap_authz.ports.asking import Caller, LogService, PrivacyService, TrailService
-from iap_authz.ports.deciding import Answer, Appended, Checker, Clock, FactSource, Journal, Signer
+from iap_authz.ports.deciding import Answer, Appended, Checker, Clock, Endpoint, FactSource, Fetched, Journal, Signer
 from iap_authz.ports.erasing import CoveredRow, ErasureRound, ErasureRow, ErasureStore, HoldRow, HoldStore, Stage
 from iap_authz.ports.sealing import NO_ERASURE, Companions, KeptCompanion, SealedKey, SealEpochs, Vault
 from iap_authz.ports.shipping import Backlog, CheckpointStore, LogClient
@@ -32,10 +32,12 @@ __all__ = [
     "Clock",
     "Companions",
     "CoveredRow",
+    "Endpoint",
     "ErasureRound",
     "ErasureRow",
     "ErasureStore",
     "FactSource",
+    "Fetched",
     "Freeze",
     "Head",
     "HeadStore",

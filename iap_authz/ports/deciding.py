@@ -99,6 +99,25 @@ class FactSource(Protocol[T_co]):
         """A value that changes when the source may have; cheap (for a file: inode, size and change time)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What was at a URL; `etag` names it for the next time, empty if the server did not."""
+
+    content: bytes
+    etag: str
+
+
+class Endpoint(Protocol):
+    """What others publish on the web. Owned by the event loop; never asked while a request waits."""
+
+    async def fetch(self, url: str, *, etag: str = "") -> Fetched | None:
+        """The whole content of an https URL; None if it is still what `etag` names.
+
+        Ends within a bounded time, and reads a bounded size. Raises SourceUnavailable for everything else: no answer, a
+        redirect, another status than 200 and 304, a name that leads where it must not.
+        """
+
+
 class Checker(Protocol):
     """Answers checks. Every call ends in exactly one record, or in one count of a later Refusals record."""
 

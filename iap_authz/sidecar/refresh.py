@@ -24,7 +24,7 @@ class Slot(Generic[T]):
     """The last good value of one source. `max_stale_seconds` None: kept for ever.
 
     `check_succession` raises Invalid where a new value must not follow the last good one (None: the first), such as an
-    older inventory.
+    older inventory. `confirmed_at` says when the source itself was last confirmed, at a look that found nothing wrong.
     """
 
     def __init__(
@@ -33,8 +33,10 @@ class Slot(Generic[T]):
         *,
         max_stale_seconds: float | None,
         check_succession: Callable[[T, T | None], None] = lambda _new, _last: None,
+        confirmed_at: Callable[[float], float] = lambda now: now,
     ) -> None:
         self._source = source
+        self._confirmed_at = confirmed_at
         self._check_succession = check_succession
         self._max_stale_seconds = max_stale_seconds
         self._value: T | None = None
@@ -54,7 +56,7 @@ class Slot(Generic[T]):
         value = self._source.load()
         self._check_succession(value, None)
         self._value = self._served = value
-        self._version, self._confirmed = version, monotonic
+        self._version, self._confirmed = version, self._confirmed_at(monotonic)
 
     def refresh(self, monotonic: float) -> bool:
         """Look at the source, load it if it changed. True if `value` may answer differently now. Blocking."""
@@ -65,7 +67,7 @@ class Slot(Generic[T]):
                 self._check_succession(value, self._value)
                 self._value, self._version = value, version
                 _log.info("a source was loaded", extra={"source": self.name})
-            self._confirmed, self.problem = monotonic, ""
+            self._confirmed, self.problem = self._confirmed_at(monotonic), ""
         except (IapError, OSError) as error:
             if str(error) != self.problem:
                 _log.error("a source cannot be loaded", extra={"source": self.name, "problem": str(error)})

@@ -101,6 +101,8 @@ class Snapshot:
     location: LocationSettings
     networks: Networks
     geography: Geography | None
+    want_keys: Callable[[str], None] = lambda _issuer: None
+    """Told the `iss` of an issuer whose keys lack one that a token names. Never waits."""
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
@@ -137,6 +139,8 @@ class Snapshot:
             stamp_age(facts.identity, now)
             return
         established = establish_identity(request, self.issuers, now=now)
+        if established.unknown_key_of:
+            self.want_keys(established.unknown_key_of)
         if credential is not None and established.good_until is not None:
             self.tokens.put(credential, established.identity, established.good_until)
         facts.identity.CopyFrom(established.identity)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-WIRING = ("seal_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
+WIRING = ("seal_wiring", "identity_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
 CONFIG = ("config", "config_identity", "config_seal", "log_config")
 ASSEMBLY = (
     *CONFIG,
@@ -54,7 +54,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
-    "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity", "seal_wiring"},
+    "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"},
+    "wiring": BELOW_SERVICES
+    | {*SERVICES, "adapters", "adapters.*", "config", "config_identity", "identity_wiring", "seal_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},

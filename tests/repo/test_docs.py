@@ -217,6 +217,7 @@ SECTIONS = {
     "AuditLogConfig": "log.",
     "SealConfig": "seal.",
     "IssuerConfig": "identity.issuers[].",
+    "FetchConfig": "identity.issuers[].fetch.",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
 }
@@ -229,6 +230,15 @@ LOG_SECTIONS = {
 KEYS = {"journal.bound_bytes": "journal.bound", "issuers": "identity.issuers[]"}
 """Fields whose key in the file is another."""
 
+OPENINGS = {
+    "journal": "journal: {",
+    "log": "log: {",
+    "device": "device: {",
+    "identity.issuers[]": "[{",
+    "identity.issuers[].fetch": "fetch: {",
+}
+"""Where a section of `MINIMAL` begins."""
+
 MINIMAL = """\
 kind: Sidecar
 listen: 127.0.0.1:0
@@ -238,7 +248,8 @@ log: {address: "unix:l", verifier_key: "x+dcffef98+AUIpUJJGMwC/QE8foR4RNFf6vpk/L
   enrolment_token_file: t}
 seal: none
 policies: [p]
-identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d}]}
+identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d},
+  {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}]}
 device: {inventory_file: i}
 """
 
@@ -298,8 +309,7 @@ def config_with(changes: dict[str, str]) -> SidecarConfig:
     text = MINIMAL
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
-        sections = {"journal": "journal: {", "log": "log: {", "device": "device: {", "identity.issuers[]": "[{"}
-        opening = sections.get(section)
+        opening = OPENINGS.get(section)
         if section == "location":
             text += f"{'' if 'location:' in text else 'location:' + chr(10)}  {name}: {value}\n"
         elif opening is None:
@@ -341,7 +351,8 @@ def test_required_settings_are_required() -> None:
         parse_config(
             b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\nseal: {}\n", Path("/x")
         )
-    fields = {fault.field.replace("[0]", "[]") for fault in caught.value.faults}
+    missing = [fault for fault in caught.value.faults if fault.message.startswith("missing")]
+    fields = {fault.field.replace("[0]", "[]") for fault in missing}
     assert required - {"journal", "seal"} == fields
 
 

@@ -222,3 +222,38 @@ def test_seal_section() -> None:
 def test_nothing_is_written_in_the_open_by_mistake(line: str, fault: str) -> None:
     (found,) = faults(GOOD.replace("seal: none\n", f"{line}\n" if line else ""))
     assert found.startswith(f"{FILE}:{fault}"), found
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("", "got neither of jwks_file and fetch"),
+        ("jwks_file: k, fetch: {}", "got both of jwks_file and fetch"),
+        ("fetch: {jwks_url: 'http://h/k'}", "want an https URL"),
+        ("fetch: {jwks_url: 'https://u@h/k'}", "want an https URL"),
+        ("fetch: {interval: 40m}", "at least twice the interval of fetch"),
+        ("fetch: {intervall: 5m}", "did you mean interval"),
+        ("fetch: {private_addresses: 'yes'}", "true or false"),
+    ],
+)
+def test_there_is_one_way_to_an_issuers_keys_and_it_leads_somewhere(keys: str, message: str) -> None:
+    text = (
+        "kind: Sidecar\nlisten: unix:s\nlog_origin: x\njournal: {directory: j}\nseal: none\npolicies: [p]\n"
+        "identity: {issuers: [{name: a, issuer: 'https://i.example.com', audiences: [c], algorithms: [RS256], "
+        f"{keys}}}]}}\n"
+    )
+    with pytest.raises(ConfigInvalid, match=message):
+        parse_config(text.encode(), Path("/x/sidecar.yaml"))
+
+
+def test_an_issuer_that_is_no_url_has_no_discovery_document() -> None:
+    text = (
+        "kind: Sidecar\nlisten: unix:s\nlog_origin: x\njournal: {directory: j}\nseal: none\npolicies: [p]\n"
+        "identity: {issuers: [{name: a, issuer: corp, audiences: [c], algorithms: [RS256], fetch: {}}]}\n"
+    )
+    with pytest.raises(ConfigInvalid, match=r"or give fetch\.jwks_url"):
+        parse_config(text.encode(), Path("/x/sidecar.yaml"))
+    given = text.replace("fetch: {}", "fetch: {jwks_url: 'https://h/k'}")
+    (issuer,) = parse_config(given.encode(), Path("/x/sidecar.yaml")).issuers
+    assert issuer.fetch is not None
+    assert issuer.jwks_file is None

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The assembly of what identities are established with: issuers and where their keys come from. `wiring` uses it."""
+
+from iap_authz.adapters.facts.files import FileSource
+from iap_authz.adapters.facts.https import HttpsEndpoint
+from iap_authz.client.checkpoint_file import CheckpointFile
+from iap_authz.config import SidecarConfig
+from iap_authz.config_identity import FetchConfig, IssuerConfig
+from iap_authz.errors import ConfigInvalid
+from iap_authz.facts.issuer import Issuer
+from iap_authz.facts.keyset import KeySet, parse_jwks
+from iap_authz.facts.signature import Algorithm
+from iap_authz.ports import Clock
+from iap_authz.sidecar.issuer_keys import STORED_MAX_BYTES, IssuerKeys, KeyPlace
+from iap_authz.sidecar.refresh import Slot
+
+
+def keys_slot(issuer: IssuerConfig, fetched: IssuerKeys | None) -> Slot[KeySet]:
+    """Where an issuer's keys are held: what `fetched` has, or the file. Nothing is loaded yet."""
+    max_stale_seconds = issuer.max_stale.total_seconds()
+    if fetched is not None:
+        return Slot(fetched, max_stale_seconds=max_stale_seconds, confirmed_at=fetched.confirmed_at)
+    if issuer.jwks_file is None:
+        raise ConfigInvalid.of_file("identity", f"got the issuer {issuer.name} without a way to its keys")
+    source = FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content))
+    return Slot(source, max_stale_seconds=max_stale_seconds)
+
+
+def make_issuer_keys(config: SidecarConfig, clock: Clock) -> dict[str, IssuerKeys]:
+    """What fetches keys, by name of the issuer. Reads what was fetched before. Raises ConfigInvalid."""
+    return {
+        issuer.name: _issuer_keys(issuer, issuer.fetch, config, clock=clock)
+        for issuer in config.issuers
+        if issuer.fetch
+    }
+
+
+def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, config: SidecarConfig, *, clock: Clock) -> IssuerKeys:
+    place = KeyPlace(
+        name=issuer.name,
+        issuer=issuer.issuer,
+        jwks_url=fetch.jwks_url,
+        interval=fetch.interval,
+        max_stale=issuer.max_stale,
+    )
+    endpoint = HttpsEndpoint(ca_file=fetch.ca_file, private_addresses=fetch.private_addresses)
+    store = CheckpointFile(config.journal.directory / f"keys-{issuer.name}", max_bytes=STORED_MAX_BYTES)
+    return IssuerKeys(place, endpoint=endpoint, store=store, clock=clock)
+
+
+def make_issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
+    """The issuer with the keys that it has now."""
+    return Issuer(
+        name=config.name,
+        issuer=config.issuer,
+        audiences=frozenset(config.audiences),
+        algorithms=frozenset(Algorithm(name) for name in config.algorithms),
+        keys=keys,
+        skew=config.skew,
+        max_age=config.max_age,
+        groups_claim=config.groups_claim,
+        claims=config.claims,
+    )

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An issuer's web server on loopback, with a certificate of an authority of its own. What it answers is data."""
+
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+PEM = serialization.Encoding.PEM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One answer. `etag` makes it conditional; `slow` holds it back until the server ends."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    etag: str = ""
+    slow: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Idp:
+    """What it says at each path, and what it was asked: path and If-None-Match."""
+
+    port: int = 0
+    ca_file: Path
+    answers: dict[str, Said] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, path: str, *, host: str = "127.0.0.1") -> str:
+        return f"https://{host}:{self.port}{path}"
+
+
+def _certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, *, by: tuple[x509.Name, ec.EllipticCurvePrivateKey], names: list[str]
+) -> x509.Certificate:
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(by[0])
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general(one) for one in names]), critical=False)
+    return builder.sign(by[1], hashes.SHA256())
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _make_tls(folder: Path, names: list[str]) -> ssl.SSLContext:
+    """Writes the authority's certificate to `ca.pem`."""
+    authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    root = _certificate("authority", authority, by=(name, authority), names=[])
+    leaf = _certificate("server", server, by=(name, authority), names=names)
+    key = server.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "ca.pem").write_bytes(root.public_bytes(PEM))
+    (folder / "server.pem").write_bytes(leaf.public_bytes(PEM) + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that refuses the certificate is none of the server's business."""
+
+
+@contextmanager
+def serving_idp(folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localhost")) -> Iterator[Idp]:
+    """Serve until the block ends; its certificate is for `names`."""
+    idp = Idp(ca_file=folder / "ca.pem")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            known = self.headers.get("if-none-match", "")
+            idp.asked.append((self.path, known))
+            said = idp.answers.get(self.path, Said(status=404))
+            if said.slow:
+                idp.ended.wait(30)
+            status = 304 if said.etag and said.etag == known else said.status
+            body = b"" if status == 304 else said.body
+            self.send_response(status)
+            for name, value in {**said.headers, **({"etag": said.etag} if said.etag else {})}.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server, tls = _Server(("127.0.0.1", 0), Handler), _make_tls(folder, list(names))
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    idp.port = int(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield idp
+    finally:
+        idp.ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
