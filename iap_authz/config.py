@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from iap_authz.config_identity import IssuerConfig, take_issuers
+from iap_authz.config_identity import IssuerConfig, TrustDomainConfig, take_identity
 from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
 from iap_authz.model.document import Section, parse_configuration, take_origin
@@ -33,6 +33,8 @@ class DeviceConfig:
 
     inventory_file: Path
     """JSON or YAML. Replaced live."""
+    authorities_file: Path | None
+    """PEM of the certificates that sign device certificates, intermediates included. Live. Default: Envoy's word."""
     max_inventory_age: timedelta
     """Older inventories make device facts STALE. Default 1d."""
     max_posture_age: timedelta
@@ -110,6 +112,7 @@ class SidecarConfig:
     policies: tuple[Path, ...]
     """Policy files; together one bundle. Replaced live."""
     issuers: tuple[IssuerConfig, ...]
+    trust_domains: tuple[TrustDomainConfig, ...]
     device: DeviceConfig | None
     location: LocationConfig
 
@@ -117,7 +120,7 @@ class SidecarConfig:
 def parse_config(content: bytes, path: Path) -> SidecarConfig:
     """Parse the file at `path` with this `content`. Raises ConfigInvalid with every fault."""
     root, faults = parse_configuration(content, str(path), kind="Sidecar")
-    log_origin = take_origin(root, "log_origin")
+    log_origin, identity = take_origin(root, "log_origin"), take_identity(root, path.parent)
     config = SidecarConfig(
         listen=_take_listen(root, path.parent),
         log_origin=log_origin,
@@ -130,7 +133,8 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         log=_take_log(root, path.parent, log_origin=log_origin),
         seal=take_seal(root),
         policies=_take_paths(root, "policies", path.parent),
-        issuers=take_issuers(root, path.parent),
+        issuers=identity.issuers,
+        trust_domains=identity.trust_domains,
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
     )
@@ -265,6 +269,7 @@ def _take_device(root: Section, folder: Path) -> DeviceConfig | None:
         return None
     device = DeviceConfig(
         inventory_file=_take_path(section, "inventory_file", folder),
+        authorities_file=_take_optional_path(section, "authorities_file", folder),
         max_inventory_age=section.take_duration("max_inventory_age", _DAY, least=_SECOND, most=365 * _DAY),
         max_posture_age=section.take_duration("max_posture_age", _DAY, least=_SECOND, most=365 * _DAY),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from iap_authz.errors import Malformed, shown
 from iap_authz.facts.discovery import check_https_url, discovery_url
+from iap_authz.facts.spiffe import is_trust_domain
 from iap_authz.model.document import Section, take_matching
 
 ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
@@ -20,6 +21,16 @@ ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "
 _ZERO, _SECOND, _MINUTE = timedelta(0), timedelta(seconds=1), timedelta(minutes=1)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustDomainConfig:
+    """`identity.trust_domains[]`: whose workloads are known by their client certificates (SPIFFE)."""
+
+    name: str
+    """The trust domain, such as `example.org`."""
+    bundle_file: Path
+    """PEM of the certificates that sign its leaves, intermediates included. Replaced live."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +75,44 @@ class IssuerConfig:
     """Further scalar claims for policies, as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
 
 
-def take_issuers(root: Section, folder: Path) -> tuple[IssuerConfig, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityConfig:
+    """`identity`: who is believed. Empty: nobody."""
+
+    issuers: tuple[IssuerConfig, ...] = ()
+    trust_domains: tuple[TrustDomainConfig, ...] = ()
+
+
+def take_identity(root: Section, folder: Path) -> IdentityConfig:
     """The section; without it nobody is believed. Relative paths are relative to `folder`."""
-    identity = root.take_section("identity")
-    if identity is None:
-        return ()
-    issuers = tuple(_take_issuer(section, folder) for section in identity.take_sections("issuers", required=True))
-    identity.finish()
-    for field in ("name", "issuer"):
-        values = [getattr(issuer, field) for issuer in issuers]
+    section = root.take_section("identity")
+    if section is None:
+        return IdentityConfig()
+    identity = IdentityConfig(
+        issuers=tuple(_take_issuer(one, folder) for one in section.take_sections("issuers")),
+        trust_domains=tuple(_take_trust_domain(one, folder) for one in section.take_sections("trust_domains")),
+    )
+    if not identity.issuers and not identity.trust_domains:
+        section.fault("issuers", "missing, want issuers, trust_domains or both: without either nobody is ever known")
+    section.finish()
+    _check_different(section, "issuers", identity.issuers, fields=("name", "issuer"))
+    _check_different(section, "trust_domains", identity.trust_domains, fields=("name",))
+    return identity
+
+
+def _check_different(section: Section, key: str, items: Sequence[object], *, fields: Sequence[str]) -> None:
+    for field in fields:
+        values = [getattr(item, field) for item in items]
         for value in sorted({value for value in values if values.count(value) > 1}):
-            identity.fault("issuers", f"got {field} {shown(value)} twice")
-    return issuers
+            section.fault(key, f"got {field} {shown(value)} twice")
+
+
+def _take_trust_domain(section: Section, folder: Path) -> TrustDomainConfig:
+    domain = TrustDomainConfig(name=section.take_text("name"), bundle_file=folder / section.take_text("bundle_file"))
+    if domain.name and not is_trust_domain(domain.name):
+        section.fault("name", f"got {shown(domain.name)}, want a trust domain such as example.org")
+    section.finish()
+    return domain
 
 
 def _take_issuer(section: Section, folder: Path) -> IssuerConfig:

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The assembly of what identities are established with: issuers and where their keys come from. `wiring` uses it."""
 
+from pathlib import Path
+
 from iap_authz.adapters.facts.files import FileSource
 from iap_authz.adapters.facts.https import HttpsEndpoint
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.config import SidecarConfig
 from iap_authz.config_identity import FetchConfig, IssuerConfig
 from iap_authz.errors import ConfigInvalid
+from iap_authz.facts.authorities import Authorities, parse_authorities
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.signature import Algorithm
 from iap_authz.ports import Clock
 from iap_authz.sidecar.issuer_keys import STORED_MAX_BYTES, IssuerKeys, KeyPlace
 from iap_authz.sidecar.refresh import Slot
+
+AUTHORITIES_MAX_STALE_SECONDS = 3_600.0
+"""How long the last good certificates are used after their file is gone or broken."""
 
 
 def keys_slot(issuer: IssuerConfig, fetched: IssuerKeys | None) -> Slot[KeySet]:
@@ -24,6 +30,11 @@ def keys_slot(issuer: IssuerConfig, fetched: IssuerKeys | None) -> Slot[KeySet]:
         raise ConfigInvalid.of_file("identity", f"got the issuer {issuer.name} without a way to its keys")
     source = FileSource(f"keys:{issuer.name}", issuer.jwks_file, lambda content, _: parse_jwks(content))
     return Slot(source, max_stale_seconds=max_stale_seconds)
+
+
+def authorities_slot(name: str, file: Path) -> Slot[Authorities]:
+    """Certificates that sign leaves, from a PEM file. Nothing is loaded yet."""
+    return Slot(FileSource(name, file, parse_authorities), max_stale_seconds=AUTHORITIES_MAX_STALE_SECONDS)
 
 
 def make_issuer_keys(config: SidecarConfig, clock: Clock) -> dict[str, IssuerKeys]:

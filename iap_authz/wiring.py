@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.internal import api_implementation
 
@@ -28,10 +28,11 @@ from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
 from iap_authz.config import AuditLogConfig, SidecarConfig
 from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
+from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.keyset import KeySet
 from iap_authz.facts.location import Geography, Networks
-from iap_authz.identity_wiring import keys_slot, make_issuer, make_issuer_keys
+from iap_authz.identity_wiring import authorities_slot, keys_slot, make_issuer, make_issuer_keys
 from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
 from iap_authz.ports import Clock, FactSource
@@ -71,14 +72,18 @@ class Slots:
 
     policy: Slot[Policy]
     keys: Mapping[str, Slot[KeySet]]
+    trust_domains: Mapping[str, Slot[Authorities]]
+    device_authorities: Slot[Authorities] | None
     inventory: Slot[Inventory] | None
     networks: Slot[Networks] | None
     geography: Slot[Geography] | None
 
     def all(self) -> list[Slot[object]]:
         """Every slot, the policy last: its rules meet facts that are there."""
-        optional = (self.inventory, self.networks, self.geography)
-        return [*self.keys.values(), *(slot for slot in optional if slot is not None), self.policy]  # type: ignore[list-item]
+        optional = (self.device_authorities, self.inventory, self.networks, self.geography)
+        slots: list[Any] = [*self.keys.values(), *self.trust_domains.values()]
+        slots += [slot for slot in optional if slot is not None]
+        return [*slots, self.policy]
 
 
 def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None = None) -> Slots:
@@ -93,6 +98,13 @@ def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None =
             issuer.name: keys_slot(issuer, None if fetched is None else fetched.get(issuer.name))
             for issuer in config.issuers
         },
+        trust_domains={
+            domain.name: authorities_slot(f"trust-domain:{domain.name}", domain.bundle_file)
+            for domain in config.trust_domains
+        },
+        device_authorities=authorities_slot("device-authorities", config.device.authorities_file)
+        if config.device is not None and config.device.authorities_file is not None
+        else None,
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
@@ -149,12 +161,16 @@ def build_snapshot(
     return Snapshot(
         policy=policy,
         issuers=issuers,
+        trust_domains={name: slot.served for name, slot in slots.trust_domains.items()},
         device=DeviceSettings(
-            max_inventory_age=config.device.max_inventory_age, max_posture_age=config.device.max_posture_age
+            max_inventory_age=config.device.max_inventory_age,
+            max_posture_age=config.device.max_posture_age,
+            authorities_configured=slots.device_authorities is not None,
         )
         if config.device is not None
         else None,
         inventory=slots.inventory.served if slots.inventory is not None else None,
+        device_authorities=slots.device_authorities.served if slots.device_authorities is not None else None,
         location=LocationSettings(
             client_address=location.client_address,
             geography_configured=location.geography_file is not None or networks is None,

@@ -12,7 +12,8 @@ believed, one that does not know a certificate is not.
 
     no certificate                         ABSENT
     bad certificate, outside its validity  INVALID  BAD_CERTIFICATE
-    no inventory                           ERROR    SOURCE_ERROR
+    issued by none of our authorities      INVALID  UNTRUSTED_CERTIFICATE   where some are configured
+    no inventory, or no authorities        ERROR    SOURCE_ERROR
     revoked or lost                        INVALID  DEVICE_REVOKED
     posture measured in the future         INVALID  POSTURE_FUTURE
     inventory taken in the future          ERROR    SOURCE_ERROR     its age cannot be known
@@ -26,14 +27,18 @@ identity.subject`); SPIFFE ids are no business of an inventory.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2, reason_pb2
-from iap_authz.errors import Invalid, InvalidCredential, shown
+from iap_authz.errors import Invalid, InvalidCredential, SourceUnavailable, shown
 from iap_authz.facts.certificate import ClientCertificate, check_certificate_time, parse_certificate
+from iap_authz.model.reason import Reason
+
+Vouch = Callable[[bytes, datetime], object]
+"""Raises InvalidCredential for the DER of a leaf that nobody vouches for at this time, SourceUnavailable if unknown."""
 
 FUTURE_SKEW: Final = timedelta(seconds=60)
 """How far another machine's clock may be ahead of ours before its times are taken for false."""
@@ -142,8 +147,12 @@ def establish_device(
     *,
     max_posture_age: timedelta,
     max_inventory_age: timedelta,
+    vouch: Vouch | None = None,
 ) -> facts_pb2.Device:
-    """The device facts of a request that came with `certificate` (URL-encoded PEM; empty: none). Never raises."""
+    """The device facts of a request that came with `certificate` (URL-encoded PEM; empty: none). Never raises.
+
+    Without `vouch` the chain was Envoy's to check, and a listener that accepts untrusted certificates is believed.
+    """
     if not certificate:
         return facts_pb2.Device(state=facts_pb2.ABSENT)
     try:
@@ -154,12 +163,31 @@ def establish_device(
     device = _device(parsed, inventory, record=record, now=now)
     try:
         check_certificate_time(parsed, now)
-    except InvalidCredential:
-        device.state, device.problem = facts_pb2.INVALID, reason_pb2.REASON_BAD_CERTIFICATE
+        if vouch is not None:
+            vouch(parsed.der, now)
+    except InvalidCredential as error:
+        device.state, device.problem = facts_pb2.INVALID, Reason(error.reason).value
         return device
+    except SourceUnavailable:
+        inventory = None
     if inventory is None:
         device.state, device.problem = facts_pb2.ERROR, reason_pb2.REASON_SOURCE_ERROR
         return device
+    device.state, device.problem = _judge(
+        record, inventory, now, max_posture_age=max_posture_age, max_inventory_age=max_inventory_age
+    )
+    return device
+
+
+def _judge(
+    record: DeviceRecord | None,
+    inventory: Inventory,
+    now: datetime,
+    *,
+    max_posture_age: timedelta,
+    max_inventory_age: timedelta,
+) -> tuple[facts_pb2.State, reason_pb2.Reason]:
+    """The part of the table in the module's head that is about the inventory."""
     posture_time = record.posture_time if record is not None else None
     posture_age = now - posture_time if posture_time is not None else timedelta()
     inventory_age = now - inventory.taken
@@ -172,8 +200,7 @@ def establish_device(
         (posture_age > max_posture_age, facts_pb2.STALE, reason_pb2.REASON_SOURCE_STALE),
         (True, facts_pb2.PRESENT, reason_pb2.REASON_UNSPECIFIED),
     )
-    device.state, device.problem = next((state, problem) for holds, state, problem in table if holds)
-    return device
+    return next((state, problem) for holds, state, problem in table if holds)
 
 
 def _device(

@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
-from iap_authz.errors import MalformedRequest
+from iap_authz.errors import MalformedRequest, SourceUnavailable
 from iap_authz.facts.address import client_address
+from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, establish_device
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
+from iap_authz.facts.workload import TrustDomains, establish_workload
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
 from iap_authz.policy.compiled import Policy
@@ -37,6 +39,7 @@ class DeviceSettings:
 
     max_inventory_age: timedelta
     max_posture_age: timedelta
+    authorities_configured: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,8 @@ class Snapshot:
     location: LocationSettings
     networks: Networks
     geography: Geography | None
+    trust_domains: TrustDomains = field(default_factory=dict)
+    device_authorities: Authorities | None = None
     want_keys: Callable[[str], None] = lambda _issuer: None
     """Told the `iss` of an issuer whose keys lack one that a token names. Never waits."""
     tokens: TokenCache = field(default_factory=TokenCache)
@@ -143,7 +148,25 @@ class Snapshot:
             self.want_keys(established.unknown_key_of)
         if credential is not None and established.good_until is not None:
             self.tokens.put(credential, established.identity, established.good_until)
+        if established.identity.state == facts_pb2.ABSENT and self.trust_domains:
+            facts.identity.CopyFrom(self._workload(request, now))
+            return
         facts.identity.CopyFrom(established.identity)
+
+    def _workload(self, request: Request, now: datetime) -> facts_pb2.Identity:
+        """Who asks where no credential is shown, by their certificate."""
+        certificate, principal = request.certificate, request.principal
+        return self.recent.get(
+            now,
+            "workload",
+            text=f"{principal} {certificate}",
+            establish=lambda: establish_workload(certificate, principal, self.trust_domains, now),
+        )
+
+    def _vouch_device(self, der: bytes, now: datetime) -> None:
+        if self.device_authorities is None:
+            raise SourceUnavailable("no authorities of devices")
+        self.device_authorities.check_issued(der, now)
 
     def _device(self, certificate: str, now: datetime) -> facts_pb2.Device:
         if self.device is None:
@@ -154,6 +177,7 @@ class Snapshot:
             now,
             max_posture_age=self.device.max_posture_age,
             max_inventory_age=self.device.max_inventory_age,
+            vouch=self._vouch_device if self.device.authorities_configured else None,
         )
 
     def _location(self, request: Request, now: datetime) -> facts_pb2.Location:

@@ -218,6 +218,7 @@ SECTIONS = {
     "SealConfig": "seal.",
     "IssuerConfig": "identity.issuers[].",
     "FetchConfig": "identity.issuers[].fetch.",
+    "TrustDomainConfig": "identity.trust_domains[].",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
 }
@@ -227,14 +228,18 @@ LOG_SECTIONS = {
     "TokenConfig": "vault.pkcs11.",
     "PrivacyConfig": "privacy.",
 }
-KEYS = {"journal.bound_bytes": "journal.bound", "issuers": "identity.issuers[]"}
+KEYS = {
+    "journal.bound_bytes": "journal.bound",
+    "issuers": "identity.issuers[]",
+    "trust_domains": "identity.trust_domains[]",
+}
 """Fields whose key in the file is another."""
 
 OPENINGS = {
     "journal": "journal: {",
     "log": "log: {",
     "device": "device: {",
-    "identity.issuers[]": "[{",
+    "identity.issuers[]": "issuers: [{",
     "identity.issuers[].fetch": "fetch: {",
 }
 """Where a section of `MINIMAL` begins."""
@@ -249,7 +254,8 @@ log: {address: "unix:l", verifier_key: "x+dcffef98+AUIpUJJGMwC/QE8foR4RNFf6vpk/L
 seal: none
 policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d},
-  {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}]}
+  {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}],
+  trust_domains: [{name: k, bundle_file: l}]}
 device: {inventory_file: i}
 """
 
@@ -349,7 +355,9 @@ def test_required_settings_are_required() -> None:
     required = {code(row["key"]) for row in settings() if row["default"] == "required"}
     with pytest.raises(ConfigInvalid) as caught:
         parse_config(
-            b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\nseal: {}\n", Path("/x")
+            b"kind: Sidecar\nidentity: {issuers: [{}], trust_domains: [{}]}\ndevice: {}\njournal: {}\n"
+            b"log: {}\nseal: {}\n",
+            Path("/x"),
         )
     missing = [fault for fault in caught.value.faults if fault.message.startswith("missing")]
     fields = {fault.field.replace("[0]", "[]") for fault in missing}

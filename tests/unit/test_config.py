@@ -257,3 +257,22 @@ def test_an_issuer_that_is_no_url_has_no_discovery_document() -> None:
     (issuer,) = parse_config(given.encode(), Path("/x/sidecar.yaml")).issuers
     assert issuer.fetch is not None
     assert issuer.jwks_file is None
+
+
+@pytest.mark.parametrize(
+    ("identity", "message"),
+    [
+        ("{}", "without either nobody is ever known"),
+        ("{trust_domains: [{name: a, bundle_file: f}, {name: a, bundle_file: g}]}", "got name 'a' twice"),
+        ("{trust_domains: [{name: Example.org, bundle_file: f}]}", "want a trust domain such as example.org"),
+        ("{trust_domains: [{name: 'spiffe://example.org', bundle_file: f}]}", "want a trust domain"),
+        ("{trust_domains: [{name: example.org}]}", "bundle_file: missing"),
+    ],
+)
+def test_trust_domains_are_named_once_and_have_authorities(identity: str, message: str) -> None:
+    text = (
+        "kind: Sidecar\nlisten: unix:s\nlog_origin: x\njournal: {directory: j}\nseal: none\npolicies: [p]\n"
+        f"identity: {identity}\n"
+    )
+    with pytest.raises(ConfigInvalid, match=message):
+        parse_config(text.encode(), Path("/x/sidecar.yaml"))

@@ -5,6 +5,7 @@ import dataclasses
 from datetime import datetime, timedelta
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
+from iap_authz.facts.authorities import parse_authorities
 from iap_authz.facts.device import DeviceRecord, Inventory
 from iap_authz.facts.location import Networks
 from iap_authz.model.reason import Reason, State
@@ -14,7 +15,8 @@ from iap_authz.policy.evaluate import evaluate
 from iap_authz.policy.source import SourceFile
 from iap_authz.sidecar import snapshot as snapshot_module
 from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
-from tests.fakes.certificates import envoy_form, fingerprint_of, make_certificate
+from tests.fakes.authority import TestAuthority
+from tests.fakes.certificates import NOT_BEFORE, envoy_form, fingerprint_of, make_certificate
 from tests.fakes.geography import country_record, geography_of, networks_of
 from tests.fakes.tokens import NOW, NOW_S, claims, forge, jwk, key_set, rsa_issuer, rsa_key
 
@@ -185,3 +187,40 @@ def test_networks_alone_are_enough() -> None:
         ),
     )
     assert made.establish(asked(), NOW).location.state == State.ABSENT
+
+
+SPIFFE_ID = "spiffe://example.org/orders"
+
+
+def test_a_workload_asks_with_its_certificate_and_a_token_comes_first() -> None:
+    authority = TestAuthority()
+    generation = snapshot(trust_domains={"example.org": parse_authorities(authority.pem(), "bundle.pem")}, device=None)
+    now = NOT_BEFORE + timedelta(hours=1)
+    certificate = authority.workload(SPIFFE_ID)
+
+    def identity(token: str = "", **fields: object) -> facts_pb2.Identity:
+        return generation.establish(asked(token, certificate=certificate, **fields), now).identity
+
+    issued = int(now.timestamp())
+    good = forge(claims(iat=issued - 60, exp=issued + 600))
+    assert (identity().subject, identity().kind) == (SPIFFE_ID, "workload")
+    assert identity(good).subject == "ada"
+    refused = identity(f"{good}x")
+    assert (State(refused.state), refused.subject) == (State.INVALID, ""), "no way around a bad token"
+    assert identity(principal="spiffe://example.org/other").problem == Reason.BAD_SPIFFE_ID
+    assert snapshot(device=None).establish(asked(certificate=certificate), now).identity.state == State.ABSENT
+
+
+def test_authorities_that_are_missing_are_errors() -> None:
+    now = NOT_BEFORE + timedelta(hours=1)
+    generation = snapshot(trust_domains={"example.org": None})
+    identity = generation.establish(asked(certificate=TestAuthority().workload(SPIFFE_ID)), now).identity
+    assert (State(identity.state), Reason(identity.problem)) == (State.ERROR, Reason.NO_KEYS)
+    settings = DeviceSettings(
+        max_inventory_age=timedelta(days=999), max_posture_age=timedelta(days=999), authorities_configured=True
+    )
+    device = snapshot(device=settings).establish(asked(), NOW).device
+    assert (State(device.state), Reason(device.problem)) == (State.ERROR, Reason.SOURCE_ERROR)
+    bundle = parse_authorities(TestAuthority().pem(), "bundle.pem")
+    device = snapshot(device=settings, device_authorities=bundle).establish(asked(), NOW).device
+    assert (State(device.state), Reason(device.problem)) == (State.INVALID, Reason.UNTRUSTED_CERTIFICATE)
