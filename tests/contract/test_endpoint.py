@@ -141,6 +141,21 @@ def test_who_does_not_answer_is_not_waited_for(idp: Idp, monkeypatch: pytest.Mon
         fetch(idp)
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example.com", "a..example.com", "."])
+def test_a_name_that_leads_nowhere_is_unavailable(idp: Idp, host: str) -> None:
+    with pytest.raises(SourceUnavailable):
+        fetch(idp, host=host)
+    assert idp.asked == []
+
+
+@pytest.mark.parametrize("etag", ["x" * 257, '"\u00e9"', ""])
+def test_an_etag_that_cannot_be_sent_back_is_not_kept(idp: Idp, etag: str) -> None:
+    idp.answers["/keys"] = Said(body=KEYS, etag=etag)
+    found = fetch(idp)
+    assert found is not None
+    assert (found.content, found.etag) == (KEYS, "")
+
+
 def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
     with serving_idp(tmp_path) as idp:
         pass

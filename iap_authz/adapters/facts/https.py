@@ -31,7 +31,7 @@ CONTENT_MAX_BYTES = 1 << 20
 """As large as a key set may be (`facts.keyset`)."""
 
 ETAG_MAX_CHARS = 256
-"""Longer ones are not kept: the next fetch is a whole one."""
+"""Longer ones, and such as cannot be sent back, are not kept: the next fetch is a whole one."""
 
 ADDRESSES_MAX = 4
 """Of one name that are tried: an address of each kind, and another one."""
@@ -55,7 +55,7 @@ class HttpsEndpoint:
                 return await self._fetch(url, etag)
         except TimeoutError:
             raise SourceUnavailable(f"got no answer from {url} within {TOTAL_SECONDS:g} s") from None
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: a name that no DNS has
             raise SourceUnavailable(f"cannot fetch {url}: {str(error) or type(error).__name__}") from error
 
     async def _fetch(self, url: str, etag: str) -> Fetched | None:
@@ -75,7 +75,8 @@ class HttpsEndpoint:
                 raise SourceUnavailable(f"got compressed content from {url}, want it as it is")
             content = await _read(response, url)
             said = response.headers.get("etag", "")
-        return Fetched(content=content, etag=said if len(said) <= ETAG_MAX_CHARS else "")
+        is_kept = len(said) <= ETAG_MAX_CHARS and said.isascii() and said.isprintable()
+        return Fetched(content=content, etag=said if is_kept else "")
 
 
 class _CheckedTransport(httpx.AsyncBaseTransport):
