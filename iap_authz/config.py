@@ -4,13 +4,14 @@
 Relative paths are relative to the folder of the file. All faults are reported at once, each with line and column.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_assertion import AssertionConfig, take_assertion
 from iap_authz.config_identity import IssuerConfig, take_issuers
+from iap_authz.config_listen import take_listen
 from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
 from iap_authz.model.document import Section, parse_configuration, take_origin
@@ -112,6 +113,7 @@ class SidecarConfig:
     issuers: tuple[IssuerConfig, ...]
     device: DeviceConfig | None
     location: LocationConfig
+    assertion: AssertionConfig | None
 
 
 def parse_config(content: bytes, path: Path) -> SidecarConfig:
@@ -119,7 +121,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     root, faults = parse_configuration(content, str(path), kind="Sidecar")
     log_origin = take_origin(root, "log_origin")
     config = SidecarConfig(
-        listen=_take_listen(root, path.parent),
+        listen=take_listen(root, path.parent),
         log_origin=log_origin,
         workload=root.take_text("workload", "unnamed"),
         instance=root.take_text("instance", "unnamed"),
@@ -133,10 +135,13 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         issuers=take_issuers(root, path.parent),
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
+        assertion=take_assertion(root, path.parent),
     )
     for issuer in config.issuers:
         if issuer.max_stale < config.refresh_interval:
             root.fault("refresh_interval", f"got more than max_stale of issuer {shown(issuer.name)}, want at most that")
+    if config.assertion is not None and config.assertion.issuer in {issuer.issuer for issuer in config.issuers}:
+        root.fault("assertion", "got the issuer of an identity provider, want a name of its own")
     if config.log is not None and config.journal.bound_bytes < _LOG_JOURNAL_MIN_BYTES:
         got, want = config.journal.bound_bytes, _LOG_JOURNAL_MIN_BYTES
         root.fault("journal", f"got a bound of {got} bytes beside a log, want at least {want}")
@@ -168,20 +173,6 @@ def _take_path(section: Section, key: str, folder: Path) -> Path:
 def _take_optional_path(section: Section, key: str, folder: Path) -> Path | None:
     text = section.take_text(key, "")
     return folder / text if text else None
-
-
-def _take_listen(root: Section, folder: Path) -> str:
-    text = root.take_text("listen")
-    if text.startswith("unix:"):
-        return f"unix:{folder / text.removeprefix('unix:')}"
-    host, _, port = text.rpartition(":")
-    try:
-        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = False
-    if text and not (loopback and port.isascii() and port.isdecimal() and int(port) <= _PORT_MAX):
-        root.fault("listen", f"got {shown(text)}, want unix:PATH or a loopback ADDRESS:PORT")
-    return text
 
 
 def _take_journal(root: Section, folder: Path) -> JournalConfig:

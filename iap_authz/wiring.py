@@ -24,6 +24,7 @@ from iap_authz.adapters.journal.backlog import FileBacklog
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.adapters.telemetry.jsonlog import start_logging
+from iap_authz.assertion_wiring import check_promises, make_asserting
 from iap_authz.client.channel import LogChannel
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
@@ -88,9 +89,9 @@ def make_slots(config: SidecarConfig) -> Slots:
     location = config.location
     policy_files = PolicyFiles(config.policies)
     return Slots(
-        policy=Slot(policy_files, max_stale_seconds=None, check_succession=_check_durability)
-        if config.log is None
-        else Slot(policy_files, max_stale_seconds=None),
+        policy=Slot(
+            policy_files, max_stale_seconds=None, check_succession=lambda policy, _: _check_policy(policy, config)
+        ),
         keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
@@ -98,10 +99,11 @@ def make_slots(config: SidecarConfig) -> Slots:
     )
 
 
-def _check_durability(policy: Policy, _last: Policy | None) -> None:
-    """Refuse a policy that promises more than this process keeps: a record in the audit log before the answer."""
+def _check_policy(policy: Policy, config: SidecarConfig) -> None:
+    """Refuse a policy that promises more than this process keeps: an assertion, a record in a log before the answer."""
+    check_promises(policy, config.assertion)
     asking = [route.name for route in policy.routes if route.durability is not Durability.JOURNAL]
-    if asking:
+    if asking and config.log is None:
         message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
         raise PolicyInvalid.of_file(policy.name, message)
 
@@ -244,6 +246,7 @@ class SidecarProcess:
         self._clock = SystemClock(floor=self._journal.predecessor_time)
         self._refusals = RefusalCounter(self._journal, self._clock)
         self._sealing = make_sealing(config, self._journal, directory=self._journal.directory, monotonic=monotonic)
+        self._asserting = make_asserting(config.assertion, self._clock)
         self._backlog = FileBacklog(self._journal)
         self._channel: LogChannel | None = None
         self._shipper: Shipper | None = None
@@ -292,15 +295,17 @@ class SidecarProcess:
         self._take_signals(refresher)
         try:
             await self._sidecar.start()
+            await self._asserting.start()
             started(await server.start())
             await server.set_ready(ready=True)
             gc.collect()
             gc.freeze()
             keys = self._sealing.keys
             works = [self._sidecar.run(), refresher.run(), *([] if keys is None else [keys.run()])]
-            await run_together(self._stopping.wait(), *works)
+            await run_together(self._stopping.wait(), *works, *self._asserting.works())
         finally:
             await server.stop(STOP_GRACE_SECONDS)
+            await self._asserting.stop()
             await self._sidecar.stop(self._cause)
 
     def _take_signals(self, refresher: Refresher) -> None:
@@ -318,6 +323,7 @@ class SidecarProcess:
             seals=self._sealing.seals,
             max_in_flight=self._config.max_in_flight,
             shipping=self._shipper,
+            asserter=self._asserting.asserter,
         )
         return CheckServer(
             check,
