@@ -140,7 +140,8 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     for issuer in config.issuers:
         if issuer.max_stale < config.refresh_interval:
             root.fault("refresh_interval", f"got more than max_stale of issuer {shown(issuer.name)}, want at most that")
-    if config.assertion is not None and config.assertion.issuer in {issuer.issuer for issuer in config.issuers}:
+    asserting = config.assertion.issuer if config.assertion is not None else ""
+    if asserting and asserting in {issuer.issuer for issuer in config.issuers}:
         root.fault("assertion", "got the issuer of an identity provider, want a name of its own")
     if config.log is not None and config.journal.bound_bytes < _LOG_JOURNAL_MIN_BYTES:
         got, want = config.journal.bound_bytes, _LOG_JOURNAL_MIN_BYTES

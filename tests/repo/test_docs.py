@@ -219,6 +219,7 @@ SECTIONS = {
     "IssuerConfig": "identity.issuers[].",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
+    "AssertionConfig": "assertion.",
 }
 LOG_SECTIONS = {
     "LogConfig": "",
@@ -240,6 +241,7 @@ seal: none
 policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d}]}
 device: {inventory_file: i}
+assertion: {issuer: i, listen: "unix:k"}
 """
 
 
@@ -267,6 +269,7 @@ def settings() -> list[dict[str, str]]:
 
 def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
     documented = documented_fields() | documented_fields("config_seal.py") | documented_fields("config_identity.py")
+    documented |= documented_fields("config_assertion.py")
     assert {code(row["key"]): row["what"] for row in settings()} == documented
 
 
@@ -299,6 +302,7 @@ def config_with(changes: dict[str, str]) -> SidecarConfig:
     for key, value in changes.items():
         section, _, name = key.rpartition(".")
         sections = {"journal": "journal: {", "log": "log: {", "device": "device: {", "identity.issuers[]": "[{"}
+        sections["assertion"] = "assertion: {"
         opening = sections.get(section)
         if section == "location":
             text += f"{'' if 'location:' in text else 'location:' + chr(10)}  {name}: {value}\n"
@@ -339,7 +343,8 @@ def test_required_settings_are_required() -> None:
     required = {code(row["key"]) for row in settings() if row["default"] == "required"}
     with pytest.raises(ConfigInvalid) as caught:
         parse_config(
-            b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\nseal: {}\n", Path("/x")
+            b"kind: Sidecar\nidentity: {issuers: [{}]}\ndevice: {}\njournal: {}\nlog: {}\nseal: {}\nassertion: {}\n",
+            Path("/x"),
         )
     fields = {fault.field.replace("[0]", "[]") for fault in caught.value.faults}
     assert required - {"journal", "seal"} == fields
