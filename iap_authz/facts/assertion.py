@@ -41,6 +41,7 @@ KEY_SET_MAX_AGE_SECONDS = 300
 POINT_BYTES, COORDINATE_BYTES, SIGNATURE_BYTES = 65, 32, 64
 """P-256: a point as X9.62 writes it uncompressed, one coordinate, and r || s."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SIGNATURE_CHARS = 86
 _UNCOMPRESSED = 4
 
@@ -64,11 +65,12 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedKey:
-    """A public key and its name, the thumbprint, which no other key has."""
+    """A public key, its name, the thumbprint, which no other key has, and the header of what it signs, encoded."""
 
     kid: str
     x: str
     y: str
+    header: str
 
 
 def published_key(point: bytes) -> PublishedKey:
@@ -77,8 +79,9 @@ def published_key(point: bytes) -> PublishedKey:
         raise ValueError(f"got a point of {len(point)} bytes, want {POINT_BYTES} that begin with {_UNCOMPRESSED}")
     x = render_base64url(point[1 : 1 + COORDINATE_BYTES])
     y = render_base64url(point[1 + COORDINATE_BYTES :])
-    thumbprint = hashlib.sha256(_render_json({"crv": "P-256", "kty": "EC", "x": x, "y": y})).digest()
-    return PublishedKey(kid=render_base64url(thumbprint), x=x, y=y)
+    kid = render_base64url(hashlib.sha256(_render_json({"crv": "P-256", "kty": "EC", "x": x, "y": y})).digest())
+    header = render_base64url(_render_json({"alg": ALGORITHM, "kid": kid, "typ": "JWT"}))
+    return PublishedKey(kid=kid, x=x, y=y, header=header)
 
 
 def render_key_set(keys: Iterable[PublishedKey]) -> bytes:
@@ -90,12 +93,13 @@ def render_key_set(keys: Iterable[PublishedKey]) -> bytes:
     return _render_json({"keys": members})
 
 
-def render_assertion(facts: facts_pb2.Facts, statement: Statement, *, kid: str, sign: Callable[[bytes], bytes]) -> str:
+def render_assertion(
+    facts: facts_pb2.Facts, statement: Statement, *, key: PublishedKey, sign: Callable[[bytes], bytes]
+) -> str:
     """The compact form. `sign` gives the 64 bytes r || s of ES256. Raises AssertionTooLarge, and what `sign` raises."""
-    header = render_base64url(_render_json({"alg": ALGORITHM, "kid": kid, "typ": "JWT"}))
-    room_chars = ASSERTION_MAX_CHARS - len(header) - _SIGNATURE_CHARS - 2
+    room_chars = ASSERTION_MAX_CHARS - len(key.header) - _SIGNATURE_CHARS - 2
     claims = render_base64url(_fitting_claims(facts, statement, room_chars=room_chars))
-    signing_input = f"{header}.{claims}"
+    signing_input = f"{key.header}.{claims}"
     signature = sign(signing_input.encode("ascii"))
     if len(signature) != SIGNATURE_BYTES:
         raise ValueError(f"got a signature of {len(signature)} bytes, want {SIGNATURE_BYTES}")
@@ -155,4 +159,4 @@ def _encoded_chars(content: bytes) -> int:
 
 
 def _render_json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    return _ENCODER.encode(value).encode("utf-8")

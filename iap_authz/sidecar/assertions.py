@@ -111,7 +111,7 @@ class Assertions:
             issued_at=(self._clock.now() - _EPOCH) // _SECOND,
             is_bound=terms.request_binding,
         )
-        return render_assertion(facts, statement, kid=self._signing.published.kid, sign=self._signing.key.sign)
+        return render_assertion(facts, statement, key=self._signing.published, sign=self._signing.key.sign)
 
     def key_set(self) -> bytes:
         """The JSON Web Key Set of all keys that are published."""

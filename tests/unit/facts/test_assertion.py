@@ -65,7 +65,7 @@ def statement(**changes: Any) -> Statement:
 
 
 def made(facts: facts_pb2.Facts | None = None, **changes: Any) -> str:
-    return render_assertion(facts or known(), statement(**changes), kid=PUBLISHED.kid, sign=sign)
+    return render_assertion(facts or known(), statement(**changes), key=PUBLISHED, sign=sign)
 
 
 def part(assertion: str, number: int) -> Any:
@@ -168,7 +168,7 @@ def test_a_long_target_makes_no_long_header() -> None:
 @pytest.mark.parametrize("signature", [b"", bytes(63), bytes(65), bytes(72)])
 def test_a_signature_of_another_shape_is_not_sent(signature: bytes) -> None:
     with pytest.raises(ValueError, match="want 64"):
-        render_assertion(known(), statement(), kid="k", sign=lambda _: signature)
+        render_assertion(known(), statement(), key=PUBLISHED, sign=lambda _: signature)
 
 
 # ---- keys
