@@ -4,13 +4,14 @@
 Relative paths are relative to the folder of the file. All faults are reported at once, each with line and column.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_assertion import AssertionConfig, take_assertion
 from iap_authz.config_identity import IssuerConfig, TrustDomainConfig, take_identity
+from iap_authz.config_listen import take_listen
 from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
 from iap_authz.model.document import Section, parse_configuration, take_origin
@@ -115,6 +116,7 @@ class SidecarConfig:
     trust_domains: tuple[TrustDomainConfig, ...]
     device: DeviceConfig | None
     location: LocationConfig
+    assertion: AssertionConfig | None
 
 
 def parse_config(content: bytes, path: Path) -> SidecarConfig:
@@ -122,7 +124,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     root, faults = parse_configuration(content, str(path), kind="Sidecar")
     log_origin, identity = take_origin(root, "log_origin"), take_identity(root, path.parent)
     config = SidecarConfig(
-        listen=_take_listen(root, path.parent),
+        listen=take_listen(root, path.parent),
         log_origin=log_origin,
         workload=root.take_text("workload", "unnamed"),
         instance=root.take_text("instance", "unnamed"),
@@ -137,10 +139,14 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         trust_domains=identity.trust_domains,
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
+        assertion=take_assertion(root, path.parent),
     )
     for issuer in config.issuers:
         if issuer.max_stale < config.refresh_interval:
             root.fault("refresh_interval", f"got more than max_stale of issuer {shown(issuer.name)}, want at most that")
+    asserting = config.assertion.issuer if config.assertion is not None else ""
+    if asserting and asserting in {issuer.issuer for issuer in config.issuers}:
+        root.fault("assertion", "got the issuer of an identity provider, want a name of its own")
     if config.log is not None and config.journal.bound_bytes < _LOG_JOURNAL_MIN_BYTES:
         got, want = config.journal.bound_bytes, _LOG_JOURNAL_MIN_BYTES
         root.fault("journal", f"got a bound of {got} bytes beside a log, want at least {want}")
@@ -172,20 +178,6 @@ def _take_path(section: Section, key: str, folder: Path) -> Path:
 def _take_optional_path(section: Section, key: str, folder: Path) -> Path | None:
     text = section.take_text(key, "")
     return folder / text if text else None
-
-
-def _take_listen(root: Section, folder: Path) -> str:
-    text = root.take_text("listen")
-    if text.startswith("unix:"):
-        return f"unix:{folder / text.removeprefix('unix:')}"
-    host, _, port = text.rpartition(":")
-    try:
-        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = False
-    if text and not (loopback and port.isascii() and port.isdecimal() and int(port) <= _PORT_MAX):
-        root.fault("listen", f"got {shown(text)}, want unix:PATH or a loopback ADDRESS:PORT")
-    return text
 
 
 def _take_journal(root: Section, folder: Path) -> JournalConfig:

@@ -23,6 +23,7 @@ from iap_authz.adapters.journal.backlog import FileBacklog
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.adapters.telemetry.jsonlog import start_logging
+from iap_authz.assertion_wiring import check_promises, make_asserting
 from iap_authz.client.channel import LogChannel
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
@@ -91,9 +92,9 @@ def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None =
     location = config.location
     policy_files = PolicyFiles(config.policies)
     return Slots(
-        policy=Slot(policy_files, max_stale_seconds=None, check_succession=_check_durability)
-        if config.log is None
-        else Slot(policy_files, max_stale_seconds=None),
+        policy=Slot(
+            policy_files, max_stale_seconds=None, check_succession=lambda policy, _: _check_policy(policy, config)
+        ),
         keys={
             issuer.name: keys_slot(issuer, None if fetched is None else fetched.get(issuer.name))
             for issuer in config.issuers
@@ -111,10 +112,11 @@ def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None =
     )
 
 
-def _check_durability(policy: Policy, _last: Policy | None) -> None:
-    """Refuse a policy that promises more than this process keeps: a record in the audit log before the answer."""
+def _check_policy(policy: Policy, config: SidecarConfig) -> None:
+    """Refuse a policy that promises more than this process keeps: an assertion, a record in a log before the answer."""
+    check_promises(policy, config.assertion)
     asking = [route.name for route in policy.routes if route.durability is not Durability.JOURNAL]
-    if asking:
+    if asking and config.log is None:
         message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
         raise PolicyInvalid.of_file(policy.name, message)
 
@@ -250,6 +252,7 @@ class SidecarProcess:
         self._clock = SystemClock(floor=self._journal.predecessor_time)
         self._refusals = RefusalCounter(self._journal, self._clock)
         self._sealing = make_sealing(config, self._journal, directory=self._journal.directory, monotonic=monotonic)
+        self._asserting = make_asserting(config.assertion, self._clock)
         self._backlog = FileBacklog(self._journal)
         self._channel: LogChannel | None = None
         self._shipper: Shipper | None = None
@@ -298,6 +301,7 @@ class SidecarProcess:
         self._take_signals(refresher)
         try:
             await self._sidecar.start()
+            await self._asserting.start()
             started(await server.start())
             await server.set_ready(ready=True)
             gc.collect()
@@ -305,9 +309,10 @@ class SidecarProcess:
             keys = self._sealing.keys
             works = [self._sidecar.run(), refresher.run(), *([] if keys is None else [keys.run()])]
             works += [fetched.run(refresher.wake) for fetched in self._issuer_keys.values()]
-            await run_together(self._stopping.wait(), *works)
+            await run_together(self._stopping.wait(), *works, *self._asserting.works())
         finally:
             await server.stop(STOP_GRACE_SECONDS)
+            await self._asserting.stop()
             await self._sidecar.stop(self._cause)
 
     def _want_keys(self, issuer: str) -> None:
@@ -330,6 +335,7 @@ class SidecarProcess:
             seals=self._sealing.seals,
             max_in_flight=self._config.max_in_flight,
             shipping=self._shipper,
+            asserter=self._asserting.asserter,
         )
         return CheckServer(
             check,

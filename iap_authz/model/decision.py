@@ -20,12 +20,23 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssertionTerms:
+    """What a route says of the assertion that an ALLOW of it carries. No audience: the one that is configured.
+
+    With `request_binding` it holds for the request that was judged and for no other.
+    """
+
+    audience: str = ""
+    request_binding: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """One verdict with everything that explains it. `rule` and `route` are empty where none decided.
 
     `set_headers` are headers for the upstream, of an ALLOW only; `remove_headers` are those that the route would have
-    set and that had no value: a client's own must not pass in their place. `asks` holds what a challenge rule wants
-    (`redirect`, `acr`, `max_age`), as text.
+    set and that had no value: a client's own must not pass in their place. `assertion` is set where an ALLOW must not
+    be answered without one. `asks` holds what a challenge rule wants (`redirect`, `acr`, `max_age`), as text.
     """
 
     verdict: Verdict
@@ -37,6 +48,7 @@ class Decision:
     durability: Durability = Durability.JOURNAL
     set_headers: Mapping[str, str] = field(default_factory=dict)
     remove_headers: tuple[str, ...] = ()
+    assertion: AssertionTerms | None = None
     asks: Mapping[str, str] = field(default_factory=dict)
     policy_digest: PolicyDigest = NO_POLICY
 

@@ -285,6 +285,10 @@ class Section:
         self.faults.add(node, self.at(key), f"got {_kind(node)}, want a mapping")
         return None
 
+    def holds_section(self, key: str) -> bool:
+        """Whether a mapping stands under `key`, for what may be written short as well."""
+        return isinstance(self._values.get(key), MappingNode)
+
     def take_sections(self, key: str, *, required: bool = False) -> list["Section"]:
         """A list of mappings under `key`; empty where there is none."""
         node = self._take(key, required=required)

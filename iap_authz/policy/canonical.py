@@ -20,6 +20,7 @@ from ruamel.yaml.error import StringMark
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from iap_authz.errors import Malformed
+from iap_authz.model.decision import AssertionTerms
 from iap_authz.model.document import DOCUMENT_MAX_BYTES, DOCUMENT_MAX_DEPTH, Faults, Section
 from iap_authz.model.ids import PolicyDigest
 from iap_authz.model.reason import Durability
@@ -64,9 +65,20 @@ def _render_route(route: RouteSource) -> dict[str, Any]:
     document.update({row: [_render_rule(rule) for rule in rules] for row, rules in rows if rules})
     if route.shadow:
         document["shadow"] = [{"id": rule.id, rule.verdict.code: rule.condition.value} for rule in route.shadow]
+    on_allow: dict[str, Any] = {}
     if route.set_headers:
-        document["on_allow"] = {"set_headers": {name: text.value for name, text in route.set_headers.items()}}
-    return document
+        on_allow["set_headers"] = {name: text.value for name, text in route.set_headers.items()}
+    if route.assertion is not None:
+        on_allow["assertion"] = _render_assertion(route.assertion)
+    return document | ({"on_allow": on_allow} if on_allow else {})
+
+
+def _render_assertion(terms: AssertionTerms) -> bool | dict[str, str | bool]:
+    """What differs from `true`, or `true`."""
+    document: dict[str, str | bool] = {"audience": terms.audience} if terms.audience else {}
+    if not terms.request_binding:
+        document["request_binding"] = False
+    return document or True
 
 
 def _render_match(match: MatchSource) -> dict[str, list[str]]:
@@ -131,14 +143,16 @@ def _node(value: object, depth: int) -> Node:
         raise Malformed(f"got more than {DOCUMENT_MAX_DEPTH} levels")
     if isinstance(value, str):
         return ScalarNode("tag:yaml.org,2002:str", value, _MARK, _MARK, style='"')
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return ScalarNode("tag:yaml.org,2002:bool", json.dumps(value), _MARK, _MARK)
+    if isinstance(value, int):
         return ScalarNode("tag:yaml.org,2002:int", str(value), _MARK, _MARK)
     if isinstance(value, list):
         return SequenceNode("tag:yaml.org,2002:seq", _nodes(value, depth), _MARK, _MARK)
     if isinstance(value, dict):
         pairs = list(zip(_nodes(list(value), depth), _nodes(list(value.values()), depth), strict=True))
         return MappingNode("tag:yaml.org,2002:map", pairs, _MARK, _MARK)
-    raise Malformed("got a value that no policy holds, want text, whole numbers, lists and objects")
+    raise Malformed("got a value that no policy holds, want text, true or false, whole numbers, lists and objects")
 
 
 def _nodes(values: Sequence[object], depth: int) -> list[Node]:

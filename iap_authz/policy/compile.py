@@ -188,6 +188,7 @@ class _RouteCompiler:
             **rows,
             shadow=tuple(shadow),
             set_headers=tuple(headers),
+            assertion=source.assertion,
             batch=_batch(self.texts),
             needed=tuple(self.needed),
             probes=_probes(self.needed),

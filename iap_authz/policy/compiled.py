@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cel_expr_python import cel
 
+from iap_authz.model.decision import AssertionTerms
 from iap_authz.model.ids import PolicyDigest
 from iap_authz.model.reason import Durability, Verdict
 from iap_authz.policy.reads import Kind, Read
@@ -74,6 +75,7 @@ class Route:
     allow: tuple[Rule, ...]
     shadow: tuple[ShadowRule, ...]
     set_headers: tuple[tuple[str, Condition], ...]
+    assertion: AssertionTerms | None
     batch: cel.Expression | None
     needed: tuple[Read, ...]
     probes: Mapping[str, tuple[Probe, ...]]

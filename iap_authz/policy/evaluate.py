@@ -109,6 +109,7 @@ def evaluate(policy: Policy, facts: facts_pb2.Facts) -> Decision:
         durability=route.durability,
         set_headers=outcome.set_headers,
         remove_headers=_others(policy, outcome),
+        assertion=route.assertion if outcome.verdict is Verdict.ALLOW else None,
         asks=outcome.asks,
         policy_digest=policy.digest,
     )

@@ -13,6 +13,7 @@ from typing import TypeVar
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from iap_authz.errors import Fault, Malformed, PolicyInvalid, shown
+from iap_authz.model.decision import AssertionTerms
 from iap_authz.model.document import Faults, Section, Text, parse_document
 from iap_authz.model.reason import Durability, Verdict
 from iap_authz.policy import patterns
@@ -156,6 +157,7 @@ def _read_route(section: Section) -> RouteSource:
     name = _take_name(section, "name")
     match = section.take_section("match", required=True)
     ids: dict[str, str] = {}
+    set_headers, assertion = _read_on_allow(section)
     route = RouteSource(
         name=name,
         match=_read_match(match) if match is not None else MatchSource(hosts=(), methods=(), paths=()),
@@ -164,7 +166,8 @@ def _read_route(section: Section) -> RouteSource:
         allow=_read_rules(section, "allow", ids),
         shadow=_read_shadow(section, ids),
         durability=_DURABILITIES[section.take_text("durability", "journal", choices=tuple(_DURABILITIES))],
-        set_headers=_read_set_headers(section),
+        set_headers=set_headers,
+        assertion=assertion,
     )
     section.finish()
     return route
@@ -260,11 +263,30 @@ def _read_shadow(section: Section, ids: dict[str, str]) -> tuple[ShadowSource, .
     return tuple(rules)
 
 
-def _read_set_headers(section: Section) -> dict[str, Text]:
+def _read_on_allow(section: Section) -> tuple[dict[str, Text], AssertionTerms | None]:
     on_allow = section.take_section("on_allow")
     if on_allow is None:
-        return {}
+        return {}, None
     headers = on_allow.take_text_map("set_headers")
+    assertion = _read_assertion(on_allow)
     on_allow.finish()
     names = {name: _checked(on_allow, text, patterns.parse_header_name, name) for name, text in headers.items()}
-    return {name: text for name, text in headers.items() if names[name] is not None}
+    return {name: text for name, text in headers.items() if names[name] is not None}, assertion
+
+
+def _read_assertion(on_allow: Section) -> AssertionTerms | None:
+    """`true`, or a mapping that says how it differs from that; `false` is the same as nothing."""
+    if not on_allow.holds_section("assertion"):
+        return AssertionTerms() if on_allow.take_boolean("assertion", default=False) else None
+    section = on_allow.take_section("assertion")
+    given = section.keys() if section is not None else ()
+    if section is None or not given:
+        on_allow.fault("assertion", "got an empty mapping, want true, or at least one of audience, request_binding")
+        return None
+    audience = section.take_placed_text("audience", required="audience" in given)  # an empty one is no default
+    terms = AssertionTerms(
+        audience=(_checked(section, audience, patterns.parse_audience) or "") if audience is not None else "",
+        request_binding=section.take_boolean("request_binding", default=True),
+    )
+    section.finish()
+    return terms

@@ -32,6 +32,9 @@ HEADER_NAME_MAX_CHARS = 128
 PORT_MAX = 65_535
 """Of the 16 bits of a TCP port."""
 
+AUDIENCE_MAX_CHARS = 255
+"""Longer than any name or address of an application; bounds the header that it goes into."""
+
 REDIRECT_MAX_CHARS = 2_048
 """What every browser takes in a Location field."""
 
@@ -199,6 +202,14 @@ def parse_header_name(text: str) -> str:
         raise Malformed(f"got {shown(text)}, want a lower-case header name without underscores")
     if text in _HEADERS_REFUSED or _HEADER_REFUSED.fullmatch(text):
         raise Malformed(f"got {shown(text)}, want a header that a policy may set")
+    return text
+
+
+def parse_audience(text: str) -> str:
+    """The `aud` of an assertion: a name or address in visible ASCII, compared byte for byte by who is meant."""
+    if len(text) > AUDIENCE_MAX_CHARS or not _VISIBLE.fullmatch(text):
+        want = f"1 to {AUDIENCE_MAX_CHARS} visible ASCII characters without a blank"
+        raise Malformed(f"got {shown(text)}, want {want}")
     return text
 
 

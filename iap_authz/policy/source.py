@@ -8,6 +8,7 @@ Nothing here is compiled; `condition` and `routes` do that.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from iap_authz.model.decision import AssertionTerms
 from iap_authz.model.document import Text
 from iap_authz.model.reason import Durability, Verdict
 
@@ -75,6 +76,7 @@ class RouteSource:
     shadow: tuple[ShadowSource, ...]
     durability: Durability
     set_headers: Mapping[str, Text]
+    assertion: AssertionTerms | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,13 @@ deciding   what a check stands on
 storing    what the audit log stands on
 sealing    what opens what writers have sealed
 erasing    what an erasure stands on, and legal holds
+asserting  what signs assertions, and where their keys are published from
 asking     what may be asked of the audit log
 shipping   what brings a journal into it
 """
 
 from iap_authz.ports.asking import Caller, LogService, PrivacyService, TrailService
+from iap_authz.ports.asserting import AssertionKey, KeyPublisher
 from iap_authz.ports.deciding import Answer, Appended, Checker, Clock, Endpoint, FactSource, Fetched, Journal, Signer
 from iap_authz.ports.erasing import CoveredRow, ErasureRound, ErasureRow, ErasureStore, HoldRow, HoldStore, Stage
 from iap_authz.ports.sealing import NO_ERASURE, Companions, KeptCompanion, SealedKey, SealEpochs, Vault
@@ -24,6 +26,7 @@ __all__ = [
     "NO_ERASURE",
     "Answer",
     "Appended",
+    "AssertionKey",
     "Backlog",
     "BatchRow",
     "Caller",
@@ -46,6 +49,7 @@ __all__ = [
     "Index",
     "Journal",
     "KeptCompanion",
+    "KeyPublisher",
     "Ledger",
     "LogClient",
     "LogService",

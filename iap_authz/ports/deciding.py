@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -130,7 +130,11 @@ class Checker(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What Envoy is told. `audit_id` is empty only where no record could be kept (the refusal was counted)."""
+    """What Envoy is told. `audit_id` is empty only where no record could be kept (the refusal was counted).
+
+    `assertion` is for the application; it is there if, and only if, the decision promises one.
+    """
 
     decision: Decision
     audit_id: str
+    assertion: str = field(default="", repr=False)

@@ -8,6 +8,9 @@ has its place in the journal before anything waits, so neither a deadline nor a 
 ALLOW is answered before its record is durable, and where the route asks for `durability: log`, before a verified
 receipt covers it. One that comes too late is followed by an Outcome (rule R1). Nothing else here waits for the log.
 
+An assertion is signed after that, because it names the record: none is made for what is refused, and an ALLOW whose
+assertion cannot be made is refused and followed in the same way.
+
 What is known of a person is sealed on each of these paths (rule S4). A record that cannot be sealed is not made: its
 decision is refused and counted, as one that cannot be journaled.
 """
@@ -31,6 +34,7 @@ from iap_authz.ports import Answer, Appended, Clock, Journal
 from iap_authz.records.record import RecordTooLarge, decision_record, new_record_id
 from iap_authz.records.room import Room
 from iap_authz.records.too_large import keep_what_fits
+from iap_authz.sidecar.assertions import Asserter, NoAssertions
 from iap_authz.sidecar.own_records import append_own
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.sealing import Seals
@@ -53,6 +57,7 @@ class Check:
         seals: Seals,
         max_in_flight: int,
         shipping: Shipping | None = None,
+        asserter: Asserter | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._journal = journal
@@ -61,6 +66,7 @@ class Check:
         self._seals = seals
         self._max_in_flight = max_in_flight
         self._shipping = shipping or NoLog()
+        self._asserter = asserter or NoAssertions()
         self._in_flight = 0
 
     async def check(self, request: Request, deadline: float) -> Answer:
@@ -78,11 +84,7 @@ class Check:
             if not self._shipping.refuses:
                 decision = evaluate(snapshot.policy, facts)
             appended = self._append(decision, facts, started)
-            problem = await self._wait_kept(decision, appended, deadline=deadline)
-            if problem is not None:
-                self._follow(decision, appended, record_pb2.Outcome.ANSWER_WITHHELD, problem)
-                decision = undecided(problem, decision.policy_digest)
-            return Answer(decision=decision, audit_id=appended.audit_id)
+            return await self._settled(decision, facts, appended, deadline=deadline)
         except asyncio.CancelledError:
             self._follow(decision, appended, record_pb2.Outcome.ANSWER_CANCELLED, Reason.CANCELLED)
             raise
@@ -105,6 +107,19 @@ class Check:
         if answer.decision.verdict is Verdict.ALLOW and answer.audit_id:
             self._append_outcome(AuditId(answer.audit_id), record_pb2.Outcome.ANSWER_WITHHELD, Reason.INTERNAL_ERROR)
 
+    async def _settled(
+        self, decision: Decision, facts: facts_pb2.Facts, appended: Appended, *, deadline: float
+    ) -> Answer:
+        """The answer once the record is kept, with the assertion that it promises; UNDECIDED where either fails."""
+        answer = Answer(decision=decision, audit_id=appended.audit_id)
+        problem = await self._wait_kept(decision, appended, deadline=deadline)
+        if problem is None and decision.assertion is not None:
+            answer, problem = self._assert(answer, facts)
+        if problem is None:
+            return answer
+        self._follow(decision, appended, record_pb2.Outcome.ANSWER_WITHHELD, problem)
+        return Answer(decision=undecided(problem, decision.policy_digest), audit_id=appended.audit_id)
+
     async def _wait_kept(self, decision: Decision, appended: Appended, *, deadline: float) -> Reason | None:
         """Wait until the record is kept as the decision asks. Why it is not, if it is not in time."""
         await asyncio.wait((appended.durable,), timeout=max(deadline - self._clock.monotonic(), 0.0))
@@ -121,6 +136,14 @@ class Check:
         finally:
             shipped.cancel()
         return None if is_in_time else Reason.LOG_UNAVAILABLE
+
+    def _assert(self, answer: Answer, facts: facts_pb2.Facts) -> tuple[Answer, Reason | None]:
+        """The answer with the assertion that it promises; or why there is none."""
+        try:
+            return replace(answer, assertion=self._asserter.mint(answer, facts)), None
+        except Exception as error:  # noqa: BLE001 -- an ALLOW without what it promises is none
+            _log.error("an assertion cannot be made", exc_info=error, extra={"audit_id": answer.audit_id})
+            return answer, Reason.INTERNAL_ERROR
 
     def _append(self, decision: Decision, facts: facts_pb2.Facts, started: float) -> Appended:
         """Queue the record of `decision`. Raises JournalFull where its kind has no room left."""

@@ -16,8 +16,16 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-WIRING = ("seal_wiring", "identity_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
-CONFIG = ("config", "config_identity", "config_seal", "log_config")
+WIRING = (
+    "seal_wiring",
+    "assertion_wiring",
+    "identity_wiring",
+    "wiring",
+    "privacy_wiring",
+    "log_wiring",
+    "key_wiring",
+)
+CONFIG = ("config", "config_identity", "config_seal", "config_assertion", "config_listen", "log_config")
 ASSEMBLY = (
     *CONFIG,
     "bootstrap",
@@ -48,15 +56,18 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "trail": BELOW_SERVICES | {"client"},
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
-    "config": frozenset({*PURE, "_pb", "config_identity", "config_seal"}),
+    "config": frozenset({*PURE, "_pb", "config_identity", "config_seal", "config_assertion", "config_listen"}),
     "config_identity": frozenset({*PURE, "_pb"}),
     "config_seal": frozenset({*PURE, "_pb"}),
+    "config_assertion": frozenset({*PURE, "_pb", "config_listen"}),
+    "config_listen": frozenset({*PURE, "_pb"}),
     "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
+    "assertion_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config_assertion"},
     "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"},
     "wiring": BELOW_SERVICES
-    | {*SERVICES, "adapters", "adapters.*", "config", "config_identity", "identity_wiring", "seal_wiring"},
+    | {*SERVICES, "adapters", "adapters.*", *CONFIG, "identity_wiring", "seal_wiring", "assertion_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},
@@ -211,7 +222,7 @@ REASONS = {
     (
         "assembly",
         "adapters",
-    ): "wiring.py is the only file, with log_wiring and key_wiring, that names concrete adapters",
+    ): "wiring.py is the only file, with the other *_wiring.py, that names concrete adapters",
     ("assembly", "services"): "wiring.py puts services together; only client/ is a public API",
     ("assembly", "assembly"): "assembly stands in this order: config, wiring, supervise, demo and ui, cli",
 }

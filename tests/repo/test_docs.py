@@ -221,6 +221,7 @@ SECTIONS = {
     "TrustDomainConfig": "identity.trust_domains[].",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
+    "AssertionConfig": "assertion.",
 }
 LOG_SECTIONS = {
     "LogConfig": "",
@@ -241,6 +242,7 @@ OPENINGS = {
     "device": "device: {",
     "identity.issuers[]": "issuers: [{",
     "identity.issuers[].fetch": "fetch: {",
+    "assertion": "assertion: {",
 }
 """Where a section of `MINIMAL` begins."""
 
@@ -257,6 +259,7 @@ identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], j
   {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}],
   trust_domains: [{name: k, bundle_file: l}]}
 device: {inventory_file: i}
+assertion: {issuer: i, listen: "unix:k"}
 """
 
 
@@ -284,6 +287,7 @@ def settings() -> list[dict[str, str]]:
 
 def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
     documented = documented_fields() | documented_fields("config_seal.py") | documented_fields("config_identity.py")
+    documented |= documented_fields("config_assertion.py")
     assert {code(row["key"]): row["what"] for row in settings()} == documented
 
 
@@ -356,7 +360,7 @@ def test_required_settings_are_required() -> None:
     with pytest.raises(ConfigInvalid) as caught:
         parse_config(
             b"kind: Sidecar\nidentity: {issuers: [{}], trust_domains: [{}]}\ndevice: {}\njournal: {}\n"
-            b"log: {}\nseal: {}\n",
+            b"log: {}\nseal: {}\nassertion: {}\n",
             Path("/x"),
         )
     missing = [fault for fault in caught.value.faults if fault.message.startswith("missing")]

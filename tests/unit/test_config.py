@@ -276,3 +276,46 @@ def test_trust_domains_are_named_once_and_have_authorities(identity: str, messag
     )
     with pytest.raises(ConfigInvalid, match=message):
         parse_config(text.encode(), Path("/x/sidecar.yaml"))
+
+
+ASSERTION = "assertion: {issuer: iap, audience: orders, listen: 'unix:keys.sock', rotation: 1h}\n"
+
+
+def test_assertion_section() -> None:
+    assertion = parse_config((GOOD + ASSERTION).encode(), FILE).assertion
+    assert assertion is not None
+    assert (assertion.issuer, assertion.audience, assertion.listen) == ("iap", "orders", "unix:/etc/iap/keys.sock")
+    assert assertion.rotation == timedelta(hours=1)
+
+
+def test_assertion_section_is_optional_and_so_is_its_audience() -> None:
+    assert parse_config(GOOD.encode(), FILE).assertion is None
+    text = "assertion: {issuer: iap, listen: '127.0.0.1:0'}\n"
+    assertion = parse_config((GOOD + text).encode(), FILE).assertion
+    assert assertion is not None
+    assert (assertion.audience, assertion.rotation) == ("", timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("issuer: iap, ", "", "10:12: assertion.issuer: missing"),
+        ("iap", "two words", "10:21: assertion.issuer: got 'two words', want 1 to 255 visible ASCII characters"),
+        (
+            "iap",
+            '"https://login.example.com/"',
+            "10:12: assertion: got the issuer of an identity provider, want a name",
+        ),
+        ("audience: orders", "audience: ", "10:12: assertion.audience: missing"),
+        ("audience: orders", f"audience: {'a' * 256}", "10:36: assertion.audience: got "),
+        ("unix:keys.sock", "0.0.0.0:9090", "assertion.listen: got '0.0.0.0:9090', want unix:PATH or a loopback"),
+        ("unix:keys.sock", "keys.example.com:80", "want unix:PATH or a loopback ADDRESS:PORT"),
+        ("1h", "9m", "assertion.rotation: got '9m', want a duration from 10m to 30d"),
+        ("1h", "31d", "assertion.rotation: got '31d', want a duration from 10m to 30d"),
+        ("rotation", "rotate", "assertion.rotate: unknown key, want one of audience, issuer, listen, rotation"),
+    ],
+)
+def test_faults_of_the_assertion_section(before: str, after: str, fault: str) -> None:
+    assert ASSERTION.count(before) == 1
+    (found,) = faults(GOOD + ASSERTION.replace(before, after))
+    assert fault in found

@@ -75,6 +75,33 @@ def test_durability_that_cannot_be_kept_is_named(folder: Path) -> None:
         loaded(folder)
 
 
+ASSERTED = POLICY.replace("durability: journal", "on_allow: {assertion: true}")
+SECTION = "assertion: {issuer: iap, listen: '127.0.0.1:0'}\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "section", "message"),
+    [
+        (ASSERTED, "", "got assertion for r and no section assertion in the configuration, want one"),
+        (ASSERTED, SECTION, "got assertion for r without an audience, want one in the route or configured"),
+        (ASSERTED.replace("true", "{request_binding: false}"), SECTION, "got assertion for r without an audience"),
+        (ASSERTED, SECTION.replace("listen", "audience: orders, listen"), None),
+        (ASSERTED.replace("true", "{audience: orders}"), SECTION, None),
+        (POLICY, SECTION, None),
+    ],
+)
+def test_an_assertion_that_cannot_be_made_is_no_promise(
+    folder: Path, policy: str, section: str, message: str | None
+) -> None:
+    (folder / "policy.yaml").write_text(policy)
+    (folder / "sidecar.yaml").write_text(CONFIG + section)
+    if message is None:
+        assert loaded(folder).policy.served is not None
+        return
+    with pytest.raises(PolicyInvalid, match=message):
+        loaded(folder)
+
+
 def test_missing_policy_refuses_to_start(folder: Path) -> None:
     (folder / "policy.yaml").unlink()
     with pytest.raises(SourceUnavailable):

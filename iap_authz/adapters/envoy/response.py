@@ -23,6 +23,7 @@ from iap_authz.model.target import wanted_form
 from iap_authz.ports import Answer
 
 AUDIT_ID_HEADER = "x-iap-audit-id"
+ASSERTION_HEADER = "x-iap-assertion"
 OWN_HEADER_PREFIX = "x-iap-"
 """Names that only the sidecar may set; a client's own never reach the upstream, in any spelling."""
 
@@ -67,6 +68,10 @@ def _allow(answer: Answer, request: Request) -> bytes:
     ok = response.ok_response
     audit_header = _header(AUDIT_ID_HEADER, answer.audit_id)
     ok.headers.append(audit_header)
+    if (answer.decision.assertion is None) is not (answer.assertion == ""):
+        raise ValueError("got an ALLOW with another assertion than it promises, want the one, or none")
+    if answer.assertion:
+        ok.headers.append(_header(ASSERTION_HEADER, answer.assertion))
     ok.headers.extend(_header(name, value) for name, value in answer.decision.set_headers.items())
     ok.headers_to_remove.extend(_forged(request, answer))
     ok.response_headers_to_add.append(audit_header)
@@ -110,6 +115,8 @@ def _forged(request: Request, answer: Answer) -> Iterator[str]:
     """Names of client headers that must not pass, in any spelling: ours, overriding ones, those the route decides."""
     decided = {canonical_name(name) for name in (*answer.decision.set_headers, *answer.decision.remove_headers)}
     overwritten = {AUDIT_ID_HEADER, *answer.decision.set_headers}
+    if answer.assertion:
+        overwritten.add(ASSERTION_HEADER)
     for name in request.headers:
         canonical = canonical_name(name)
         ours = canonical.startswith(OWN_HEADER_PREFIX) or canonical in decided

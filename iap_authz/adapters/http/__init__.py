@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP: what the audit log publishes for everybody to read, tiles and checkpoint."""
+"""HTTP: what is published for everybody to read, a log's tiles and checkpoint or the keys of assertions."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP server of the published log, inside the caller's event loop: uvicorn, held to bounds it has not itself.
+"""The HTTP server inside the caller's event loop: uvicorn, held to bounds it has not itself.
+
+It serves what a log publishes, or the keys that assertions are checked with.
 
 The invariant: a connection that does not finish a request, from its first byte to the last of the answer, within
 `request_seconds` is gone, so whoever sends or reads slowly keeps a place for a bounded time only.
@@ -15,10 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from iap_authz.adapters.http.keys import KeySetApp
 from iap_authz.adapters.http.listen import open_listener
 from iap_authz.adapters.http.tiles import TileApp, TileReader
+from iap_authz.ports import KeyPublisher
 
 CONNECTIONS_MAX = 256
 """At a time; more are told 503. Times the largest bundle (16 MiB) this bounds what is held for readers."""
@@ -41,22 +46,20 @@ READ_THREADS = 4
 _HEADERS = [("x-content-type-options", "nosniff")]
 
 
-class TileServer:
-    """Serves one log's published resources on one address (`IP-ADDRESS:PORT` or `unix:PATH`) until stopped."""
+class HttpServer:
+    """Serves one application on one address (`IP-ADDRESS:PORT` or `unix:PATH`) until stopped."""
 
     def __init__(
         self,
-        reader: TileReader,
+        application: ASGIApp,
         *,
         address: str,
-        serve_entries: bool,
         request_seconds: float = REQUEST_MAX_SECONDS,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._address = address
-        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tiles")
         config = BoundedConfig(
-            TileApp(reader, threads=self._threads, serve_entries=serve_entries),
+            application,
             http=BoundedProtocol,
             loop="none",
             ws="none",
@@ -82,7 +85,7 @@ class TileServer:
         """Bind and serve. Returns the TCP port (0 for a Unix socket). Raises ConfigInvalid for a bad address."""
         listener = open_listener(self._address, self._cleanup)
         port = 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="tile server")
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="HTTP server")
         started = asyncio.create_task(self._server.listening.wait())
         await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
@@ -99,8 +102,38 @@ class TileServer:
         finally:
             for connection in list(self._server.server_state.connections):
                 connection.transport.abort()
-            self._threads.shutdown(wait=False, cancel_futures=True)
             self._cleanup.close()
+
+
+class TileServer(HttpServer):
+    """Serves one log's published resources, read by threads of its own."""
+
+    def __init__(
+        self,
+        reader: TileReader,
+        *,
+        address: str,
+        serve_entries: bool,
+        request_seconds: float = REQUEST_MAX_SECONDS,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tiles")
+        application = TileApp(reader, threads=self._threads, serve_entries=serve_entries)
+        super().__init__(application, address=address, request_seconds=request_seconds, connections_max=connections_max)
+
+    async def stop(self) -> None:
+        """Stop; what threads have not begun to read is not read. Idempotent."""
+        try:
+            await super().stop()
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class KeySetServer(HttpServer):
+    """Serves the key set of assertions."""
+
+    def __init__(self, publisher: KeyPublisher, *, address: str) -> None:
+        super().__init__(KeySetApp(publisher), address=address)
 
 
 class EmbeddedServer(uvicorn.Server):

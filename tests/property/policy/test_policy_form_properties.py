@@ -21,11 +21,15 @@ from tests.unit.policy.building import load, put_state, route
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"]), max_size=12)
 conditions = words.map(lambda word: "identity.subject == " + '"' + word.replace("\\", "").replace('"', "") + '"')
 
+audiences = st.text("ab:/", min_size=1, max_size=9).map(lambda text: f"x{text}")
+assertions = st.booleans() | st.fixed_dictionaries({"request_binding": st.booleans()}, optional={"audience": audiences})
+
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(conditions, max_size=3), st.lists(conditions, max_size=3), st.booleans())
-def test_canonical_bytes_round_trip(deny: list[str], allow: list[str], log: bool) -> None:  # noqa: FBT001
-    policy = load(route({"deny": deny, "allow": allow}, durability="log" if log else "journal"))
+@given(st.lists(conditions, max_size=3), st.lists(conditions, max_size=3), st.booleans(), assertions)
+def test_canonical_bytes_round_trip(deny: list[str], allow: list[str], log: bool, assertion: object) -> None:  # noqa: FBT001
+    on_allow = {"assertion": assertion}
+    policy = load(route({"deny": deny, "allow": allow}, durability="log" if log else "journal", on_allow=on_allow))
     again = load_canonical(policy.canonical)
     assert (again.digest, again.canonical) == (policy.digest, policy.canonical)
 

@@ -10,7 +10,7 @@ from envoy.service.auth.v3 import external_auth_pb2
 
 from iap_authz.adapters.envoy.request import parse_check
 from iap_authz.adapters.envoy.response import canonical_name, render_answer, render_failure
-from iap_authz.model.decision import Decision
+from iap_authz.model.decision import AssertionTerms, Decision
 from iap_authz.model.ids import PolicyDigest
 from iap_authz.model.reason import Reason, Verdict
 from iap_authz.model.request import Request
@@ -103,6 +103,51 @@ def test_row_127_headers_that_replace_what_was_judged_do_not_pass() -> None:
     forged = ["x-original-url", "X-Rewrite-URL", "x.original.url", "x-http-method-override"]
     response = rendered(decision(Verdict.ALLOW, Reason.ALLOWED), *((name, "/admin") for name in forged), ("x-any", "1"))
     assert set(response.ok_response.headers_to_remove) == {name.lower() for name in forged}
+
+
+SPELLINGS = [
+    "x-iap-assertion",
+    "X-IAP-Assertion",
+    "x_iap_assertion",
+    "x.iap.assertion",
+    "X-Iap_Assertion",
+    "x-iap.assertion",
+]
+PROMISED = decision(Verdict.ALLOW, Reason.ALLOWED, assertion=AssertionTerms())
+
+
+def asserted(*headers: tuple[str, str]) -> external_auth_pb2.CheckResponse:
+    answer = Answer(decision=PROMISED, audit_id=AUDIT_ID, assertion="a.b.c")
+    return external_auth_pb2.CheckResponse.FromString(render_answer(answer, request(*headers)))
+
+
+def test_rows_134_141_the_assertion_takes_the_place_of_a_clients_own_in_every_spelling() -> None:
+    response = asserted(*((name, "forged") for name in SPELLINGS))
+    assert [(h.header.key, h.header.value) for h in response.ok_response.headers] == [
+        ("x-iap-audit-id", AUDIT_ID),
+        ("x-iap-assertion", "a.b.c"),
+    ]
+    assert response.ok_response.headers[1].append_action == base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    removed = {"x_iap_assertion", "x.iap.assertion", "x-iap_assertion", "x-iap.assertion"}
+    assert set(response.ok_response.headers_to_remove) == removed
+    assert "a.b.c" not in str(response.ok_response.response_headers_to_add) + str(response.dynamic_metadata)
+
+
+def test_rows_134_141_without_an_assertion_a_clients_own_is_removed_in_every_spelling() -> None:
+    response = rendered(decision(Verdict.ALLOW, Reason.ALLOWED), *((name, "forged") for name in SPELLINGS))
+    assert set(response.ok_response.headers_to_remove) == {name.lower() for name in SPELLINGS}
+
+
+@pytest.mark.parametrize(("of", "assertion"), [(PROMISED, ""), (decision(Verdict.ALLOW, Reason.ALLOWED), "a.b.c")])
+def test_no_allow_without_the_assertion_that_it_promises_nor_with_another(of: Decision, assertion: str) -> None:
+    with pytest.raises(ValueError, match="want the one, or none"):
+        render_answer(Answer(decision=of, audit_id=AUDIT_ID, assertion=assertion), request())
+
+
+@pytest.mark.parametrize("verdict", REFUSALS)
+def test_a_refusal_shows_no_assertion_whatever_it_is_given(verdict: Verdict) -> None:
+    answer = Answer(decision=decision(verdict, Reason.NO_RULE_MATCHED), audit_id=AUDIT_ID, assertion="a.b.c")
+    assert b"a.b.c" not in render_answer(answer, request())
 
 
 @pytest.mark.parametrize("name", ["X-Iap-User", "x_iap_user", "x.IAP.user", "x~iap!user", "x+iap-user"])

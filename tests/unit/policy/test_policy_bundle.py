@@ -118,6 +118,36 @@ def test_another_meaning_has_another_digest(old: str, new: str) -> None:
     assert (digest(PLAIN.replace(old, new)) == digest(PLAIN)) is same
 
 
+@pytest.mark.parametrize(
+    ("spellings", "canonical"),
+    [
+        (["{}", "{assertion: false}", "{assertion: }"], None),
+        (["{assertion: true}", "{assertion: {request_binding: true}}"], '{"assertion":true}'),
+        (
+            ["{assertion: {audience: a}}", '{assertion: {request_binding: true, audience: "a"}}'],
+            '{"assertion":{"audience":"a"}}',
+        ),
+        (["{assertion: {request_binding: false}}"], '{"assertion":{"request_binding":false}}'),
+        (
+            ["{assertion: {request_binding: false, audience: a}}"],
+            '{"assertion":{"audience":"a","request_binding":false}}',
+        ),
+        (
+            ["{set_headers: {x-a: '\"a\"'}, assertion: true}"],
+            '{"assertion":true,"set_headers":{"x-a":"\\"a\\""}}',
+        ),
+    ],
+)
+def test_an_assertion_has_one_canonical_form(spellings: list[str], canonical: str | None) -> None:
+    for spelling in spellings:
+        text = f"kind: Policy\nname: p\nroutes:\n- {{name: r, match: {{paths: [/a]}}, on_allow: {spelling}}}\n"
+        policy = load_policy([SourceFile(name="p.yaml", content=text.encode())])
+        tail = b"" if canonical is None else f',"on_allow":{canonical}'.encode()
+        assert policy.canonical.endswith(b'"name":"r"' + tail + b"}]}]}")
+        again = load_canonical(policy.canonical)
+        assert (again.canonical, again.routes[0].assertion) == (policy.canonical, policy.routes[0].assertion)
+
+
 def test_rules_keep_their_order_and_files_do_not() -> None:
     there = load(route({"allow": ["true", "false"]})).digest
     back = load(route({"allow": ["false", "true"]})).digest
@@ -170,6 +200,8 @@ def nearly(**changes: object) -> bytes:
         b'{"kind":"PolicyBundle","policies":{}}',
         b'{"kind":"PolicyBundle","policies":[1]}',
         b'{"kind":"PolicyBundle","policies":[NaN]}',
+        nearly(on_allow={"assertion": False}),
+        nearly(on_allow={"assertion": {"request_binding": True}}),
         b'{"extra":1,"kind":"PolicyBundle","policies":[]}',
         b'{"policies":[],"kind":"PolicyBundle"}',
         b'{"kind":"PolicyBundle","kind":"PolicyBundle","policies":[]}',
@@ -182,7 +214,6 @@ def nearly(**changes: object) -> bytes:
         CANONICAL[:-10].encode(),
         nearly(deny=[]),
         nearly(durability=None),
-        nearly(name=True),
         nearly(name=1.5),
     ],
 )
@@ -192,7 +223,16 @@ def test_bytes_that_are_not_canonical_are_malformed(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"allow": [{"id": "eu", "when": "device.mangd"}]}, {"unknown": "x"}, {"name": "A"}, {"name": "\ud800"}]
+    "changes",
+    [
+        {"allow": [{"id": "eu", "when": "device.mangd"}]},
+        {"unknown": "x"},
+        {"name": "A"},
+        {"name": True},
+        {"name": "\ud800"},
+        {"on_allow": {"assertion": "true"}},
+        {"on_allow": {"assertion": 1}},
+    ],
 )
 def test_canonical_bytes_with_wrong_content_are_invalid(changes: dict[str, object]) -> None:
     content = nearly(**changes) if changes != {"name": "\ud800"} else CANONICAL.replace("eu", "\\ud800").encode()

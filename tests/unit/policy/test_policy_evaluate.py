@@ -4,7 +4,7 @@
 import pytest
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2, reason_pb2
-from iap_authz.model.decision import Decision, Shadow
+from iap_authz.model.decision import AssertionTerms, Decision, Shadow
 from iap_authz.model.reason import Durability, Reason, State, Verdict
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.evaluate import evaluate
@@ -310,6 +310,25 @@ def test_an_unknown_header_is_undecided() -> None:
 def test_the_text_of_an_error_is_no_header_value() -> None:
     decision = headers(known_facts(), x_group="identity.groups[7]")
     assert (decision.verdict, decision.set_headers) == (Verdict.UNDECIDED, {})
+
+
+@pytest.mark.parametrize("conditions", [TRUE, FALSE, UNKNOWN, ABSENT_DEVICE, ABSENT_IDENTITY])
+@pytest.mark.parametrize("row", ["deny", "challenge", "allow"])
+def test_an_assertion_is_promised_by_an_allow_only(row: str, conditions: str) -> None:
+    policy = load(route({row: [conditions]}, on_allow={"assertion": {"audience": "orders"}}))
+    decision = evaluate(policy, facts_of_the_table())
+    assert decision.assertion == (AssertionTerms(audience="orders") if decision.verdict is Verdict.ALLOW else None)
+    assert (decision.verdict is Verdict.ALLOW) == ((row, conditions) == ("allow", TRUE))
+
+
+def test_no_assertion_where_a_header_cannot_be_told() -> None:
+    on_allow = {"assertion": True, "set_headers": {"x-group": "identity.groups[7]"}}
+    decision = evaluate(load(route({"allow": [TRUE]}, on_allow=on_allow)), known_facts())
+    assert (decision.verdict, decision.assertion) == (Verdict.UNDECIDED, None)
+
+
+def test_no_assertion_where_the_policy_says_nothing_of_one() -> None:
+    assert decide(known_facts(), allow=[TRUE]).assertion is None
 
 
 def test_headers_are_of_an_allow_only() -> None:

@@ -47,6 +47,17 @@ routes:
   match: {paths: ["/kept"]}
   allow: [{id: anyone, when: 'request.method == "GET"'}]
   durability: log
+- name: told
+  match: {paths: ["/told/**"]}
+  deny: [{id: closed, when: 'request.path == "/told/closed"'}]
+  challenge: [{id: challenged, when: 'request.path == "/told/challenged"'}]
+  allow: [{id: anyone, when: 'request.path != "/told/undecided" || 1 / int(request.query) > 0'}]
+  on_allow: {assertion: true}
+- name: kept-told
+  match: {paths: ["/kept-told"]}
+  allow: [{id: anyone, when: 'request.method == "GET"'}]
+  durability: log
+  on_allow: {assertion: {audience: billing}}
 - name: kept-closed
   match: {paths: ["/kept-closed"]}
   deny: [{id: nobody, when: 'request.method == "GET"'}]
@@ -70,6 +81,20 @@ class HandShipping:
         for future in self.futures.values():
             if not future.done():
                 future.set_result(None)
+
+
+class NotingAsserter:
+    """Notes what it is asked. Raises `failing`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Answer, facts_pb2.Facts]] = []
+        self.failing: Exception | None = None
+
+    def mint(self, answer: Answer, facts: facts_pb2.Facts) -> str:
+        self.asked.append((answer, facts))
+        if self.failing is not None:
+            raise self.failing
+        return f"assertion of {answer.audit_id}"
 
 
 class BrokenJournal(MemoryJournal):
@@ -107,6 +132,7 @@ class Bench:
     def __init__(self, *, hold: bool = False, broken: bool = False, sealed: bool = False) -> None:
         self.clock = ManualClock(NOW)
         self.shipping = HandShipping()
+        self.asserter = NotingAsserter()
         signer = FixedSigner()
         self.journal = BrokenJournal(signer) if broken else MemoryJournal(signer, hold=hold)
         if not broken:
@@ -137,6 +163,7 @@ class Bench:
             seals=self.seals,
             max_in_flight=2,
             shipping=self.shipping,
+            asserter=self.asserter,
         )
 
     def snapshot(self) -> Snapshot:
@@ -598,5 +625,96 @@ def test_an_outcome_says_nothing_of_a_person() -> None:
         await asyncio.sleep(0)
         decided, followed = bench.records
         assert (decided.WhichOneof("personal"), followed.WhichOneof("personal")) == ("sealed", None)
+
+    run(test)
+
+
+# ---- assertions
+
+
+def test_an_allow_carries_the_assertion_that_its_route_promises() -> None:
+    async def test() -> None:
+        bench = Bench()
+        answer = await bench.check("/told/open?x=1")
+        assert answer.decision.verdict is Verdict.ALLOW
+        assert answer.assertion == f"assertion of {audit_id(bench.leaves[0])}"
+        ((asked, facts),) = bench.asserter.asked
+        assert (asked.decision, asked.audit_id) == (answer.decision, answer.audit_id)
+        assert facts == bench.records[0].open.decision.facts
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "verdict"),
+    [
+        ("/open", Verdict.ALLOW),
+        ("/closed", Verdict.DENY),
+        ("/nothing", Verdict.DENY),
+        ("/told/closed", Verdict.DENY),
+        ("/told/a;b", Verdict.DENY),
+        ("/told/challenged", Verdict.CHALLENGE),
+        ("/told/undecided?x", Verdict.UNDECIDED),
+    ],
+)
+def test_nothing_else_is_asserted(path: str, verdict: Verdict) -> None:
+    async def test() -> None:
+        bench = Bench()
+        answer = await bench.check(path)
+        assert (answer.decision.verdict, answer.assertion, bench.asserter.asked) == (verdict, "", [])
+        assert answer.decision.assertion is None
+
+    run(test)
+
+
+def test_nothing_is_signed_before_the_record_is_durable_and_nothing_for_what_is_withheld() -> None:
+    async def test() -> None:
+        bench = Bench(hold=True)
+        late = await bench.check("/told/open", seconds=0.0)
+        waiting = asyncio.create_task(bench.check("/told/open"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (late.assertion, bench.asserter.asked) == ("", [])
+        bench.journal.release()
+        answer = await waiting
+        assert [asked.audit_id for asked, _ in bench.asserter.asked] == [answer.audit_id]
+
+    run(test)
+
+
+def test_nothing_is_signed_before_the_receipt_and_nothing_for_a_client_that_is_gone() -> None:
+    async def test() -> None:
+        bench = Bench()
+        waiting = [asyncio.create_task(bench.check("/kept-told")) for _ in range(2)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(bench.shipping.futures) == len(waiting)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        assert bench.asserter.asked == []
+        bench.shipping.ship()
+        assert (await waiting[0]).assertion
+        await asyncio.sleep(0)
+        assert len(bench.asserter.asked) == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [ValueError("defect"), RuntimeError(), MemoryError(), RecursionError()])
+def test_an_allow_whose_assertion_cannot_be_made_is_refused_and_said_to_be(error: Exception) -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.asserter.failing = error
+        answer = await bench.check("/told/open")
+        assert (answer.decision.verdict, answer.decision.reason) == (Verdict.UNDECIDED, Reason.INTERNAL_ERROR)
+        assert (answer.assertion, answer.decision.assertion) == ("", None)
+        await asyncio.sleep(0)
+        decided, followed = bench.records
+        assert decided.decision.verdict == Verdict.ALLOW
+        assert followed.outcome.kind == record_pb2.Outcome.ANSWER_WITHHELD
+        assert followed.outcome.reason == Reason.INTERNAL_ERROR
+        assert followed.outcome.decision.hex() == answer.audit_id == audit_id(bench.leaves[0])
+        bench.asserter.failing = None
+        assert (await bench.check("/told/open")).assertion
 
     run(test)
