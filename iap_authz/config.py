@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from iap_authz.config_identity import IssuerConfig, take_issuers
+from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig
+from iap_authz.config_identity import IssuerConfig, take_identity
 from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
 from iap_authz.model.document import Section, parse_configuration, take_origin
@@ -110,6 +111,10 @@ class SidecarConfig:
     policies: tuple[Path, ...]
     """Policy files; together one bundle. Replaced live."""
     issuers: tuple[IssuerConfig, ...]
+    revocations: RevocationsConfig | None
+    """Credentials that must not be believed any more. Without it none is revoked."""
+    api_keys: ApiKeysConfig | None
+    """Keys of machines. Without it none is taken, and their header is one like any other."""
     device: DeviceConfig | None
     location: LocationConfig
 
@@ -118,6 +123,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     """Parse the file at `path` with this `content`. Raises ConfigInvalid with every fault."""
     root, faults = parse_configuration(content, str(path), kind="Sidecar")
     log_origin = take_origin(root, "log_origin")
+    identity = take_identity(root, path.parent)
     config = SidecarConfig(
         listen=_take_listen(root, path.parent),
         log_origin=log_origin,
@@ -130,13 +136,17 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         log=_take_log(root, path.parent, log_origin=log_origin),
         seal=take_seal(root),
         policies=_take_paths(root, "policies", path.parent),
-        issuers=take_issuers(root, path.parent),
+        issuers=identity.issuers,
+        revocations=identity.revocations,
+        api_keys=identity.api_keys,
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
     )
     for issuer in config.issuers:
         if issuer.max_stale < config.refresh_interval:
             root.fault("refresh_interval", f"got more than max_stale of issuer {shown(issuer.name)}, want at most that")
+    if config.revocations is not None and config.revocations.max_stale < config.refresh_interval:
+        root.fault("refresh_interval", "got more than max_stale of the revocations, want at most that")
     if config.log is not None and config.journal.bound_bytes < _LOG_JOURNAL_MIN_BYTES:
         got, want = config.journal.bound_bytes, _LOG_JOURNAL_MIN_BYTES
         root.fault("journal", f"got a bound of {got} bytes beside a log, want at least {want}")

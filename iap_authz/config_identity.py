@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig, take_api_keys, take_revocations
 from iap_authz.errors import shown
 from iap_authz.model.document import Section, take_matching
 
@@ -47,13 +48,29 @@ class IssuerConfig:
     """Further scalar claims for policies, as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
 
 
-def take_issuers(root: Section, folder: Path) -> tuple[IssuerConfig, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityConfig:
+    """The section `identity`, for `SidecarConfig`."""
+
+    issuers: tuple[IssuerConfig, ...] = ()
+    revocations: RevocationsConfig | None = None
+    api_keys: ApiKeysConfig | None = None
+
+
+def take_identity(root: Section, folder: Path) -> IdentityConfig:
     """The section; without it nobody is believed. Relative paths are relative to `folder`."""
     identity = root.take_section("identity")
     if identity is None:
-        return ()
-    issuers = tuple(_take_issuer(section, folder) for section in identity.take_sections("issuers", required=True))
+        return IdentityConfig()
+    issuers = _take_issuers(identity, folder)
+    revocations, api_keys = take_revocations(identity, folder), take_api_keys(identity, folder)
     identity.finish()
+    return IdentityConfig(issuers=issuers, revocations=revocations, api_keys=api_keys)
+
+
+def _take_issuers(identity: Section, folder: Path) -> tuple[IssuerConfig, ...]:
+    required = not identity.has("api_keys")
+    issuers = tuple(_take_issuer(section, folder) for section in identity.take_sections("issuers", required=required))
     for field in ("name", "issuer"):
         values = [getattr(issuer, field) for issuer in issuers]
         for value in sorted({value for value in values if values.count(value) > 1}):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only file that names concrete adapters: from a configuration to running parts."""
+"""From a configuration to running parts: the only file, with its own parts, that names concrete adapters."""
 
 import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,6 @@ from iap_authz.adapters.facts.files import FileSource
 from iap_authz.adapters.facts.inventory_file import inventory_source
 from iap_authz.adapters.facts.maxmind import MaxmindSource
 from iap_authz.adapters.facts.network_lists import network_lists_source
-from iap_authz.adapters.facts.policy_files import PolicyFiles
 from iap_authz.adapters.journal.backlog import FileBacklog
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
@@ -29,14 +28,20 @@ from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
 from iap_authz.config import AuditLogConfig, SidecarConfig
 from iap_authz.config_identity import IssuerConfig
-from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
+from iap_authz.errors import ConfigInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.facts.signature import Algorithm
-from iap_authz.model.reason import Durability
+from iap_authz.identity_wiring import (
+    CredentialSlots,
+    api_key_access,
+    make_credential_slots,
+    revocations_in_force,
+)
 from iap_authz.policy.compiled import Policy
+from iap_authz.policy_wiring import make_policy_slot
 from iap_authz.ports import Clock, FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
@@ -76,34 +81,30 @@ class Slots:
     inventory: Slot[Inventory] | None
     networks: Slot[Networks] | None
     geography: Slot[Geography] | None
+    credentials: CredentialSlots
 
     def all(self) -> list[Slot[object]]:
-        """Every slot, the policy last: its rules meet facts that are there."""
+        """Every slot."""
+        return [slot for slots in self.apart() for slot in slots]
+
+    def apart(self) -> list[list[Slot[object]]]:
+        """Every slot, by who is not to wait for whom. The policy is the last: its rules meet facts that are there."""
         optional = (self.inventory, self.networks, self.geography)
-        return [*self.keys.values(), *(slot for slot in optional if slot is not None), self.policy]  # type: ignore[list-item]
+        others = [*self.keys.values(), *(slot for slot in optional if slot is not None), self.policy]
+        return [self.credentials.all(), others]  # type: ignore[list-item]
 
 
 def make_slots(config: SidecarConfig) -> Slots:
     """The sources that `config` names, nothing loaded yet."""
     location = config.location
-    policy_files = PolicyFiles(config.policies)
     return Slots(
-        policy=Slot(policy_files, max_stale_seconds=None, check_succession=_check_durability)
-        if config.log is None
-        else Slot(policy_files, max_stale_seconds=None),
+        policy=make_policy_slot(config),
         keys={issuer.name: _keys_slot(issuer) for issuer in config.issuers},
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
+        credentials=make_credential_slots(config),
     )
-
-
-def _check_durability(policy: Policy, _last: Policy | None) -> None:
-    """Refuse a policy that promises more than this process keeps: a record in the audit log before the answer."""
-    asking = [route.name for route in policy.routes if route.durability is not Durability.JOURNAL]
-    if asking:
-        message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
-        raise PolicyInvalid.of_file(policy.name, message)
 
 
 def _keys_slot(issuer: IssuerConfig) -> Slot[KeySet]:
@@ -149,12 +150,13 @@ def _issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
 
 
 def build_snapshot(config: SidecarConfig, slots: Slots, *, previous: Snapshot | None = None) -> Snapshot:
-    """One generation from what the slots hold now. Verified tokens are kept while the issuers are the same."""
+    """One generation from what the slots hold now. Verified credentials are kept while issuers and API keys are."""
     policy = slots.policy.served
     if policy is None:
         raise SourceUnavailable("got no policy, want one before the first check")
     issuers = tuple(_issuer(issuer, slots.keys[issuer.name].served) for issuer in config.issuers)
-    same_issuers = previous is not None and previous.issuers == issuers
+    api_keys = api_key_access(config, slots.credentials)
+    same = previous is not None and previous.issuers == issuers and previous.api_keys == api_keys
     location = config.location
     networks = slots.networks.served if slots.networks is not None else Networks()
     geography = slots.geography.served if slots.geography is not None else None
@@ -175,7 +177,9 @@ def build_snapshot(config: SidecarConfig, slots: Slots, *, previous: Snapshot | 
         ),
         networks=networks if networks is not None else Networks(),
         geography=geography if networks is not None else None,
-        tokens=previous.tokens if previous is not None and same_issuers else TokenCache(),
+        revocations=revocations_in_force(slots.credentials),
+        api_keys=api_keys,
+        tokens=previous.tokens if previous is not None and same else TokenCache(),
     )
 
 
@@ -283,13 +287,8 @@ class SidecarProcess:
     async def _serve_checks(self, started: Callable[[int], None]) -> None:
         """The life of the writer; whoever ships it outlives it, so that its last record can be shipped too."""
         server = self._make_server()
-        refresher = Refresher(
-            self._slots.all(),
-            interval_seconds=self._config.refresh_interval.total_seconds(),
-            monotonic=self._clock.monotonic,
-            changed=self._sidecar.renew,
-        )
-        self._take_signals(refresher)
+        refreshers = [self._make_refresher(slots) for slots in self._slots.apart() if slots]
+        self._take_signals(refreshers)
         try:
             await self._sidecar.start()
             started(await server.start())
@@ -297,17 +296,26 @@ class SidecarProcess:
             gc.collect()
             gc.freeze()
             keys = self._sealing.keys
-            works = [self._sidecar.run(), refresher.run(), *([] if keys is None else [keys.run()])]
+            works = [self._sidecar.run(), *(each.run() for each in refreshers)]
+            works += [] if keys is None else [keys.run()]
             await run_together(self._stopping.wait(), *works)
         finally:
             await server.stop(STOP_GRACE_SECONDS)
             await self._sidecar.stop(self._cause)
 
-    def _take_signals(self, refresher: Refresher) -> None:
+    def _make_refresher(self, slots: Sequence[Slot[object]]) -> Refresher:
+        return Refresher(
+            slots,
+            interval_seconds=self._config.refresh_interval.total_seconds(),
+            monotonic=self._clock.monotonic,
+            changed=self._sidecar.renew,
+        )
+
+    def _take_signals(self, refreshers: Sequence[Refresher]) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop, "sigterm")
         loop.add_signal_handler(signal.SIGINT, self.stop, "sigint")
-        loop.add_signal_handler(signal.SIGHUP, refresher.wake)
+        loop.add_signal_handler(signal.SIGHUP, _wake_all, refreshers)
 
     def _make_server(self) -> CheckServer:
         check = Check(
@@ -359,6 +367,11 @@ class SidecarProcess:
             shipped_sequence=self._shipper.position if self._shipper is not None else 0,
             oldest_seal_epoch=self._sealing.oldest_epoch(self._backlog),
         )
+
+
+def _wake_all(refreshers: Sequence[Refresher]) -> None:
+    for refresher in refreshers:
+        refresher.wake()
 
 
 async def serve_sidecar(config: SidecarConfig, started: Callable[[int], None] = lambda _: None) -> None:

@@ -6,24 +6,28 @@ live and die with the generation, so no answer outlives the sources it came from
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import MalformedRequest
 from iap_authz.facts.address import client_address
+from iap_authz.facts.apikey import ApiKeyAccess
 from iap_authz.facts.device import Inventory, establish_device
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
-from iap_authz.model.reason import Reason
+from iap_authz.facts.revocation import RevocationList, judge_revocation
+from iap_authz.model.decision import Decision
+from iap_authz.model.reason import Reason, Verdict
 from iap_authz.model.request import Request
 from iap_authz.policy.compiled import Policy
+from iap_authz.policy.evaluate import evaluate
 
 TOKENS_MAX = 10_000
-"""Verified tokens kept in a generation; the oldest leaves first."""
+"""Verified tokens and API keys kept in a generation; the oldest leaves first."""
 
 T = TypeVar("T")
 
@@ -51,7 +55,10 @@ class LocationSettings:
 
 @dataclass(slots=True)
 class TokenCache:
-    """Verified tokens by their whole text, each until the instant its verdict may change."""
+    """Verified tokens and API keys by their whole text, each until the instant its verdict may change.
+
+    Revocation is no part of that verdict: it is judged on each request, of what comes out of here too.
+    """
 
     _kept: dict[str, tuple[facts_pb2.Identity, datetime]] = field(default_factory=dict)
 
@@ -92,7 +99,10 @@ class SecondCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One generation. `inventory` and `geography` are None where the source is configured and unusable."""
+    """One generation. `inventory`, `geography` and `revocations` are None where the source is configured and unusable.
+
+    `revocations` without entries where none are configured; `api_keys` None where API keys are not taken.
+    """
 
     policy: Policy
     issuers: tuple[Issuer, ...]
@@ -101,6 +111,8 @@ class Snapshot:
     location: LocationSettings
     networks: Networks
     geography: Geography | None
+    revocations: RevocationList | None = field(default_factory=RevocationList)
+    api_keys: ApiKeyAccess | None = None
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
@@ -125,21 +137,29 @@ class Snapshot:
         facts.location.CopyFrom(self._location(request, second))
         return facts
 
+    def decide(self, facts: facts_pb2.Facts) -> Decision:
+        """What the policy says of `facts`. A header of API keys never reaches the upstream, in any spelling."""
+        decision = evaluate(self.policy, facts)
+        if self.api_keys is None or decision.verdict is not Verdict.ALLOW:
+            return decision
+        return replace(decision, remove_headers=(*decision.remove_headers, self.api_keys.header))
+
     def _captures(self, request: Request) -> Mapping[str, str]:
         match = self.policy.find_route(request.method, request.host, request.segments)
         return match.captures if match is not None else {}
 
     def _establish_identity(self, facts: facts_pb2.Facts, request: Request, now: datetime) -> None:
-        credential = credential_of(request)
+        credential = credential_of(request, self.api_keys)
         kept = self.tokens.get(credential, now) if credential is not None else None
         if kept is not None:
             facts.identity.CopyFrom(kept)
             stamp_age(facts.identity, now)
-            return
-        established = establish_identity(request, self.issuers, now=now)
-        if credential is not None and established.good_until is not None:
-            self.tokens.put(credential, established.identity, established.good_until)
-        facts.identity.CopyFrom(established.identity)
+        else:
+            established = establish_identity(request, self.issuers, api_keys=self.api_keys, now=now)
+            if credential is not None and established.good_until is not None:
+                self.tokens.put(credential, established.identity, established.good_until)
+            facts.identity.CopyFrom(established.identity)
+        judge_revocation(facts.identity, self.revocations, now=now)
 
     def _device(self, certificate: str, now: datetime) -> facts_pb2.Device:
         if self.device is None:

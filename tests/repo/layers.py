@@ -16,8 +16,8 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-WIRING = ("seal_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
-CONFIG = ("config", "config_identity", "config_seal", "log_config")
+WIRING = ("seal_wiring", "identity_wiring", "policy_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
+CONFIG = ("config", "config_credentials", "config_identity", "config_seal", "log_config")
 ASSEMBLY = (
     *CONFIG,
     "bootstrap",
@@ -48,13 +48,18 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "trail": BELOW_SERVICES | {"client"},
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
-    "config": frozenset({*PURE, "_pb", "config_identity", "config_seal"}),
-    "config_identity": frozenset({*PURE, "_pb"}),
+    "config": frozenset({*PURE, "_pb", "config_credentials", "config_identity", "config_seal"}),
+    "config_credentials": frozenset({*PURE, "_pb"}),
+    "config_identity": frozenset({*PURE, "_pb", "config_credentials"}),
     "config_seal": frozenset({*PURE, "_pb"}),
     "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
-    "wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity", "seal_wiring"},
+    "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "config_credentials"},
+    "policy_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config"},
+    "wiring": BELOW_SERVICES
+    | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"}
+    | {"identity_wiring", "policy_wiring", "seal_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},
@@ -209,7 +214,7 @@ REASONS = {
     (
         "assembly",
         "adapters",
-    ): "wiring.py is the only file, with log_wiring and key_wiring, that names concrete adapters",
+    ): "wiring.py is the only file, with its parts, log_wiring and key_wiring, that names concrete adapters",
     ("assembly", "services"): "wiring.py puts services together; only client/ is a public API",
     ("assembly", "assembly"): "assembly stands in this order: config, wiring, supervise, demo and ui, cli",
 }
