@@ -155,7 +155,7 @@ def make_api_key(
     groups: Sequence[str],
     lifetime: timedelta,
 ) -> MadeApiKey:
-    """Make an API key that is good from now on. Raises ConfigInvalid for the pepper, Invalid for a value of the entry."""
+    """Make an API key that is good from now on. Raises ConfigInvalid for the pepper, Invalid for another argument."""
     pepper = load_pepper(pepper_file)
     key_id, now = secrets.token_hex(ID_HEX_DIGITS // 2), datetime.now(UTC).replace(microsecond=0)
     text = render_api_key(key_id, secrets.token_bytes(SECRET_HEX_DIGITS // 2))
