@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The assembly of the policy: its files, and which bundle this process may take. A part of `wiring`."""
 
+from dataclasses import replace
+
 from iap_authz.adapters.facts.policy_files import PolicyFiles
 from iap_authz.config import SidecarConfig
 from iap_authz.errors import PolicyInvalid
@@ -19,6 +21,11 @@ def make_policy_slot(config: SidecarConfig) -> Slot[Policy]:
             _check_reads_no_key(policy, config.api_keys.header)
 
     return Slot(PolicyFiles(config.policies), max_stale_seconds=None, check_succession=check_succession)
+
+
+def keep_from_upstream(policy: Policy, header: str) -> Policy:
+    """The same policy, under which a client's own `header` never reaches the upstream, in any spelling."""
+    return replace(policy, headers_set=policy.headers_set | {header})
 
 
 def _check_durability(policy: Policy) -> None:

@@ -41,7 +41,7 @@ from iap_authz.identity_wiring import (
     revocations_in_force,
 )
 from iap_authz.policy.compiled import Policy
-from iap_authz.policy_wiring import make_policy_slot
+from iap_authz.policy_wiring import keep_from_upstream, make_policy_slot
 from iap_authz.ports import Clock, FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
@@ -161,7 +161,7 @@ def build_snapshot(config: SidecarConfig, slots: Slots, *, previous: Snapshot | 
     networks = slots.networks.served if slots.networks is not None else Networks()
     geography = slots.geography.served if slots.geography is not None else None
     return Snapshot(
-        policy=policy,
+        policy=policy if api_keys is None else keep_from_upstream(policy, api_keys.header),
         issuers=issuers,
         device=DeviceSettings(
             max_inventory_age=config.device.max_inventory_age, max_posture_age=config.device.max_posture_age

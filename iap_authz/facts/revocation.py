@@ -20,7 +20,7 @@ here: `before` for a signing key, because whoever has stolen it writes any time 
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -30,7 +30,7 @@ from iap_authz.errors import Invalid, InvalidCredential, SourceUnavailable
 from iap_authz.model.reason import Reason
 
 
-class Kind(enum.Enum):
+class Kind(enum.StrEnum):
     """What an entry names; the value is its name in the file, and for a token the claim or header member."""
 
     SUBJECT = "sub"
@@ -128,25 +128,29 @@ def check_not_revoked(identity: facts_pb2.Identity, revocations: RevocationList 
         raise SourceUnavailable("got no list of revocations, want one before a credential is believed")
     if not revocations.entries:
         return
-    issued_at = identity.issued_at.ToDatetime(tzinfo=UTC) if identity.HasField("issued_at") else None
     for name in _names(identity):
-        if any(entry.counts(issued_at, now) for entry in revocations.find(name)):
+        found = revocations.find(name)
+        if not found:
+            continue
+        issued_at = identity.issued_at.ToDatetime(tzinfo=UTC) if identity.HasField("issued_at") else None
+        if any(entry.counts(issued_at, now) for entry in found):
             raise InvalidCredential(Reason.TOKEN_REVOKED, f"its {name[0].value} is revoked")
 
 
-def _names(identity: facts_pb2.Identity) -> Iterator[Name]:
-    """What an identity may be revoked by: an API key by its id alone, a token by whatever its issuer says in it."""
-    if not identity.HasField("issuer"):
-        yield Kind.API_KEY, "", identity.token_id
-        return
+def _names(identity: facts_pb2.Identity) -> Sequence[Name]:
+    """What an identity may be revoked by: an API key by its id alone, a token by whatever its issuer says in it.
+
+    What the token does not say is an empty text here, which no entry has.
+    """
     issuer = identity.issuer
-    yield Kind.SUBJECT, issuer, identity.subject
-    if identity.session_id:
-        yield Kind.SESSION, issuer, identity.session_id
-    if identity.token_id:
-        yield Kind.TOKEN_ID, issuer, identity.token_id
-    if identity.HasField("key_id"):
-        yield Kind.SIGNING_KEY, issuer, identity.key_id
+    if not issuer:
+        return ((Kind.API_KEY, "", identity.token_id),)
+    return (
+        (Kind.SUBJECT, issuer, identity.subject),
+        (Kind.SESSION, issuer, identity.session_id),
+        (Kind.TOKEN_ID, issuer, identity.token_id),
+        (Kind.SIGNING_KEY, issuer, identity.key_id),
+    )
 
 
 def _refuse(identity: facts_pb2.Identity, state: facts_pb2.State, reason: Reason) -> None:

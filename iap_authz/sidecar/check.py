@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Check`: the one exit of every check.
 
-    request -> snapshot.establish -> snapshot.decide (policy.evaluate) -> record, sealed -> journal -> answer
+    request -> snapshot.establish -> policy.evaluate -> record, sealed -> journal -> answer
 
 Every path leaves through `check`: allowed, refused, undecided, malformed, a defect of ours, cancelled. The record
 has its place in the journal before anything waits, so neither a deadline nor a vanished client can take it away. No
@@ -26,6 +26,7 @@ from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.reason import Durability, Reason, Verdict
 from iap_authz.model.request import Request
 from iap_authz.model.status import http_status
+from iap_authz.policy.evaluate import evaluate
 from iap_authz.ports import Answer, Appended, Clock, Journal
 from iap_authz.records.record import RecordTooLarge, decision_record, new_record_id
 from iap_authz.records.room import Room
@@ -75,7 +76,7 @@ class Check:
             facts = snapshot.establish(request, self._clock.now())
             decision = undecided(Reason.LOG_UNAVAILABLE, snapshot.policy.digest)
             if not self._shipping.refuses:
-                decision = snapshot.decide(facts)
+                decision = evaluate(snapshot.policy, facts)
             appended = self._append(decision, facts, started)
             problem = await self._wait_kept(decision, appended, deadline=deadline)
             if problem is not None:

@@ -6,7 +6,7 @@ live and die with the generation, so no answer outlives the sources it came from
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
@@ -20,11 +20,9 @@ from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
 from iap_authz.facts.revocation import RevocationList, judge_revocation
-from iap_authz.model.decision import Decision
-from iap_authz.model.reason import Reason, Verdict
+from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
 from iap_authz.policy.compiled import Policy
-from iap_authz.policy.evaluate import evaluate
 
 TOKENS_MAX = 10_000
 """Verified tokens and API keys kept in a generation; the oldest leaves first."""
@@ -136,13 +134,6 @@ class Snapshot:
         )
         facts.location.CopyFrom(self._location(request, second))
         return facts
-
-    def decide(self, facts: facts_pb2.Facts) -> Decision:
-        """What the policy says of `facts`. A header of API keys never reaches the upstream, in any spelling."""
-        decision = evaluate(self.policy, facts)
-        if self.api_keys is None or decision.verdict is not Verdict.ALLOW:
-            return decision
-        return replace(decision, remove_headers=(*decision.remove_headers, self.api_keys.header))
 
     def _captures(self, request: Request) -> Mapping[str, str]:
         match = self.policy.find_route(request.method, request.host, request.segments)

@@ -126,6 +126,11 @@ def test_what_is_not_configured_revokes_nobody_and_takes_no_key(folder: Path) ->
     assert snapshot.api_keys is None
 
 
+def test_the_header_of_api_keys_is_kept_from_the_upstream(credentials: Path) -> None:
+    snapshot = build_snapshot(load_config(credentials / "sidecar.yaml"), loaded(credentials))
+    assert "x-api-key" in snapshot.policy.headers_set
+
+
 @pytest.mark.parametrize("name", ["revoked.yaml", "keys.json"])
 def test_missing_credentials_are_errors_and_not_nobody(credentials: Path, name: str) -> None:
     (credentials / name).unlink()

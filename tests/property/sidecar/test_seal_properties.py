@@ -17,12 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
-from iap_authz.model.decision import Decision
 from iap_authz.model.reason import Reason, Verdict
 from iap_authz.model.request import Request
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.compiled import Policy
-from iap_authz.policy.evaluate import evaluate
 from iap_authz.policy.source import SourceFile
 from iap_authz.ports import Answer
 from iap_authz.records.record import RECORD_MAX_BYTES
@@ -71,9 +69,6 @@ class MadeSnapshot:
 
     def establish(self, request: Request, now: datetime) -> facts_pb2.Facts:  # noqa: ARG002 -- the snapshot's
         return self._facts
-
-    def decide(self, facts: facts_pb2.Facts) -> Decision:
-        return evaluate(self.policy, facts)
 
 
 async def decide(facts: facts_pb2.Facts, *, sealed: bool = True) -> tuple[Bench, Answer]:
