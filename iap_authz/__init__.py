@@ -10,7 +10,7 @@ The map. A layer imports only what stands above it; `tests/repo/test_layers.py` 
     3 services          sidecar  log  trail  client              never one another, but all may use client
     4 adapters          adapters/*                               one outside thing each
     5 assembly          config  config_identity  config_credentials  config_seal  log_config  bootstrap  demo  cli
-                        wiring  identity_wiring  policy_wiring  seal_wiring  log_wiring  privacy_wiring  key_wiring
+                        wiring  credential_wiring  policy_wiring  seal_wiring  log_wiring  privacy_wiring  key_wiring
 
 Reading order for one check: adapters/envoy/server -> adapters/envoy/request -> sidecar/check -> sidecar/snapshot
 -> facts -> policy/evaluate -> records/record -> adapters/journal -> adapters/envoy/response.

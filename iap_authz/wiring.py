@@ -28,18 +28,18 @@ from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.client.view import LogView
 from iap_authz.config import AuditLogConfig, SidecarConfig
 from iap_authz.config_identity import IssuerConfig
+from iap_authz.credential_wiring import (
+    CredentialSlots,
+    api_key_access,
+    make_credential_slots,
+    revocations_in_force,
+)
 from iap_authz.errors import ConfigInvalid, SourceUnavailable
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.facts.signature import Algorithm
-from iap_authz.identity_wiring import (
-    CredentialSlots,
-    api_key_access,
-    make_credential_slots,
-    revocations_in_force,
-)
 from iap_authz.policy.compiled import Policy
 from iap_authz.policy_wiring import keep_from_upstream, make_policy_slot
 from iap_authz.ports import Clock, FactSource

@@ -16,7 +16,7 @@ from pathlib import Path
 
 PURE = ("errors", "model", "tlog", "facts", "policy", "records")
 SERVICES = ("sidecar", "log", "trail", "client")
-WIRING = ("seal_wiring", "identity_wiring", "policy_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
+WIRING = ("seal_wiring", "credential_wiring", "policy_wiring", "wiring", "privacy_wiring", "log_wiring", "key_wiring")
 CONFIG = ("config", "config_credentials", "config_identity", "config_seal", "log_config")
 ASSEMBLY = (
     *CONFIG,
@@ -55,11 +55,11 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "log_config": frozenset({*PURE, "_pb"}),
     "bootstrap": frozenset({*PURE, "_pb"}),
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
-    "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "config_credentials"},
+    "credential_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "config_credentials"},
     "policy_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config"},
     "wiring": BELOW_SERVICES
     | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"}
-    | {"identity_wiring", "policy_wiring", "seal_wiring"},
+    | {"credential_wiring", "policy_wiring", "seal_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},
