@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from iap_authz.config_assertion import AssertionConfig, take_assertion
+from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig
 from iap_authz.config_identity import IssuerConfig, TrustDomainConfig, take_identity
 from iap_authz.config_listen import take_listen
 from iap_authz.config_seal import SealConfig, take_seal
@@ -114,6 +115,10 @@ class SidecarConfig:
     """Policy files; together one bundle. Replaced live."""
     issuers: tuple[IssuerConfig, ...]
     trust_domains: tuple[TrustDomainConfig, ...]
+    revocations: RevocationsConfig | None
+    """Credentials that must not be believed any more. Without it none is revoked."""
+    api_keys: ApiKeysConfig | None
+    """Keys of machines. Without it none is taken, and their header is one like any other."""
     device: DeviceConfig | None
     location: LocationConfig
     assertion: AssertionConfig | None
@@ -137,6 +142,8 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         policies=_take_paths(root, "policies", path.parent),
         issuers=identity.issuers,
         trust_domains=identity.trust_domains,
+        revocations=identity.revocations,
+        api_keys=identity.api_keys,
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
         assertion=take_assertion(root, path.parent),
@@ -147,6 +154,8 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
     asserting = config.assertion.issuer if config.assertion is not None else ""
     if asserting and asserting in {issuer.issuer for issuer in config.issuers}:
         root.fault("assertion", "got the issuer of an identity provider, want a name of its own")
+    if config.revocations is not None and config.revocations.max_stale < config.refresh_interval:
+        root.fault("refresh_interval", "got more than max_stale of the revocations, want at most that")
     if config.log is not None and config.journal.bound_bytes < _LOG_JOURNAL_MIN_BYTES:
         got, want = config.journal.bound_bytes, _LOG_JOURNAL_MIN_BYTES
         root.fault("journal", f"got a bound of {got} bytes beside a log, want at least {want}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig, take_api_keys, take_revocations
 from iap_authz.errors import Malformed, shown
 from iap_authz.facts.discovery import check_https_url, discovery_url
 from iap_authz.facts.spiffe import is_trust_domain
@@ -81,6 +82,8 @@ class IdentityConfig:
 
     issuers: tuple[IssuerConfig, ...] = ()
     trust_domains: tuple[TrustDomainConfig, ...] = ()
+    revocations: RevocationsConfig | None = None
+    api_keys: ApiKeysConfig | None = None
 
 
 def take_identity(root: Section, folder: Path) -> IdentityConfig:
@@ -91,9 +94,11 @@ def take_identity(root: Section, folder: Path) -> IdentityConfig:
     identity = IdentityConfig(
         issuers=tuple(_take_issuer(one, folder) for one in section.take_sections("issuers")),
         trust_domains=tuple(_take_trust_domain(one, folder) for one in section.take_sections("trust_domains")),
+        revocations=take_revocations(section, folder),
+        api_keys=take_api_keys(section, folder),
     )
-    if not identity.issuers and not identity.trust_domains:
-        section.fault("issuers", "missing, want issuers, trust_domains or both: without either nobody is ever known")
+    if not (identity.issuers or identity.trust_domains or identity.api_keys):
+        section.fault("issuers", "missing, want issuers, trust_domains or api_keys: without any nobody is ever known")
     section.finish()
     _check_different(section, "issuers", identity.issuers, fields=("name", "issuer"))
     _check_different(section, "trust_domains", identity.trust_domains, fields=("name",))

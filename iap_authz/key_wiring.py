@@ -5,15 +5,20 @@ Two things are imported when they are asked for: the library of tokens, which is
 the dropping of a vault's key looks into.
 """
 
+import json
+import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from iap_authz.adapters.facts.api_keys import parse_api_keys
 from iap_authz.adapters.keys.file import add_key, create_key_file, drop_key, load_verifiers
 from iap_authz.adapters.keys.index_key import create_index_key, load_index_key
+from iap_authz.adapters.keys.pepper import create_pepper, load_pepper
 from iap_authz.adapters.keys.vault_file import (
     FileVault,
     add_vault_key,
@@ -23,11 +28,13 @@ from iap_authz.adapters.keys.vault_file import (
     holds_vault_keys,
 )
 from iap_authz.errors import ConfigInvalid, Conflict
+from iap_authz.facts.apikey import ID_HEX_DIGITS, SECRET_HEX_DIGITS, hash_api_key, render_api_key
 from iap_authz.ports import Vault
 from iap_authz.records.seal_settings import VaultKey
 
 __all__ = [
     "DatedVault",
+    "MadeApiKey",
     "TokenPlace",
     "VaultPlace",
     "add_key",
@@ -36,6 +43,7 @@ __all__ = [
     "count_sealed",
     "create_index_key",
     "create_key_file",
+    "create_pepper",
     "create_token_key",
     "create_vault_file",
     "drop_key",
@@ -43,6 +51,7 @@ __all__ = [
     "holds_vault_keys",
     "load_index_key",
     "load_verifiers",
+    "make_api_key",
     "open_token",
     "open_vault",
     "open_vault_file",
@@ -127,6 +136,46 @@ def create_token_key(place: TokenPlace) -> VaultKey:
     return tokens.create_token_key(
         tokens.TokenPlace(module=place.module, token=place.token, label=place.label, pin_file=place.pin_file)
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeApiKey:
+    """A new API key: its text, to be shown once, and its entry in the file of API keys."""
+
+    text: str = field(repr=False)
+    entry: Mapping[str, object]
+
+
+def make_api_key(
+    pepper_file: Path,
+    *,
+    name: str,
+    subject: str,
+    scopes: Sequence[str],
+    groups: Sequence[str],
+    lifetime: timedelta,
+) -> MadeApiKey:
+    """Make an API key that is good from now on. Raises ConfigInvalid for the pepper, Invalid for another argument."""
+    pepper = load_pepper(pepper_file)
+    key_id, now = secrets.token_hex(ID_HEX_DIGITS // 2), datetime.now(UTC).replace(microsecond=0)
+    text = render_api_key(key_id, secrets.token_bytes(SECRET_HEX_DIGITS // 2))
+    entry = {
+        "id": key_id,
+        "name": name,
+        "hmac_sha256": hash_api_key(text, pepper).hex(),
+        "subject": subject,
+        "scopes": list(scopes),
+        "groups": list(groups),
+        "created": _rendered(now),
+        "expires": _rendered(now + lifetime),
+    }
+    # What a sidecar would not load is not given out.
+    parse_api_keys(json.dumps({"keys": [entry]}).encode(), "api-key.json", pepper=pepper)
+    return MadeApiKey(text=text, entry=entry)
+
+
+def _rendered(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def public_keys(vault: Vault) -> list[VaultKey]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only file that names concrete adapters: from a configuration to running parts."""
+"""From a configuration to running parts: the only file, with its own parts, that names concrete adapters."""
 
 import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,35 +18,38 @@ from iap_authz.adapters.envoy.server import CheckServer
 from iap_authz.adapters.facts.inventory_file import inventory_source
 from iap_authz.adapters.facts.maxmind import MaxmindSource
 from iap_authz.adapters.facts.network_lists import network_lists_source
-from iap_authz.adapters.facts.policy_files import PolicyFiles
 from iap_authz.adapters.journal.backlog import FileBacklog
 from iap_authz.adapters.journal.files import FileJournal
 from iap_authz.adapters.keys.memory import MemorySigner
 from iap_authz.adapters.telemetry.jsonlog import start_logging
-from iap_authz.assertion_wiring import check_promises, make_asserting
+from iap_authz.assertion_wiring import make_asserting
 from iap_authz.client.channel import LogChannel
-from iap_authz.client.checkpoint_file import CheckpointFile
-from iap_authz.client.view import LogView
-from iap_authz.config import AuditLogConfig, SidecarConfig
-from iap_authz.errors import ConfigInvalid, PolicyInvalid, SourceUnavailable
+from iap_authz.config import SidecarConfig
+from iap_authz.credential_wiring import (
+    CredentialSlots,
+    api_key_access,
+    make_credential_slots,
+    revocations_in_force,
+)
+from iap_authz.errors import ConfigInvalid, SourceUnavailable
 from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.keyset import KeySet
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.identity_wiring import authorities_slot, keys_slot, make_issuer, make_issuer_keys
-from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
-from iap_authz.ports import Clock, FactSource
+from iap_authz.policy_wiring import keep_from_upstream, make_policy_slot
+from iap_authz.ports import FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
 from iap_authz.seal_wiring import make_sealing
+from iap_authz.shipping_wiring import load_token, make_shipper
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.issuer_keys import IssuerKeys
 from iap_authz.sidecar.refresh import Refresher, Slot
 from iap_authz.sidecar.refusals import RefusalCounter
-from iap_authz.sidecar.sealing import SettingsTaker
 from iap_authz.sidecar.service import Measures, Sidecar, nothing_to_drain
-from iap_authz.sidecar.shipper import Shipper, ShipperSettings
+from iap_authz.sidecar.shipper import Shipper
 from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
 from iap_authz.sidecar.tasks import run_together
 
@@ -55,12 +58,6 @@ STOP_GRACE_SECONDS = 5.0
 
 FILE_MAX_STALE_SECONDS = 3_600.0
 """How long the last good inventory, network list or database is used after its file is gone or broken."""
-
-LOG_CHECKPOINT_NAME = "log-checkpoint"
-"""Beside the writers in the journal directory: the last checkpoint of the audit log that was verified (rule G2)."""
-
-TOKEN_MAX_BYTES = 1_024
-"""Of an enrolment token, many times what `iap-authz keys new enrolment-token` makes."""
 
 T = TypeVar("T")
 
@@ -78,23 +75,25 @@ class Slots:
     inventory: Slot[Inventory] | None
     networks: Slot[Networks] | None
     geography: Slot[Geography] | None
+    credentials: CredentialSlots
 
     def all(self) -> list[Slot[object]]:
-        """Every slot, the policy last: its rules meet facts that are there."""
+        """Every slot."""
+        return [slot for slots in self.apart() for slot in slots]
+
+    def apart(self) -> list[list[Slot[object]]]:
+        """Every slot, by who is not to wait for whom. The policy is the last: its rules meet facts that are there."""
         optional = (self.device_authorities, self.inventory, self.networks, self.geography)
-        slots: list[Any] = [*self.keys.values(), *self.trust_domains.values()]
-        slots += [slot for slot in optional if slot is not None]
-        return [*slots, self.policy]
+        others: list[Any] = [*self.keys.values(), *self.trust_domains.values()]
+        others += [slot for slot in optional if slot is not None]
+        return [self.credentials.all(), [*others, self.policy]]
 
 
 def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None = None) -> Slots:
     """The sources that `config` names, nothing loaded yet; `fetched` are those of issuers that are asked themselves."""
     location = config.location
-    policy_files = PolicyFiles(config.policies)
     return Slots(
-        policy=Slot(
-            policy_files, max_stale_seconds=None, check_succession=lambda policy, _: _check_policy(policy, config)
-        ),
+        policy=make_policy_slot(config),
         keys={
             issuer.name: keys_slot(issuer, None if fetched is None else fetched.get(issuer.name))
             for issuer in config.issuers
@@ -109,16 +108,8 @@ def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None =
         inventory=_inventory_slot(config.device.inventory_file) if config.device is not None else None,
         networks=_file_slot(network_lists_source, "networks", location.networks_file),
         geography=_file_slot(MaxmindSource, "geography", location.geography_file),
+        credentials=make_credential_slots(config),
     )
-
-
-def _check_policy(policy: Policy, config: SidecarConfig) -> None:
-    """Refuse a policy that promises more than this process keeps: an assertion, a record in a log before the answer."""
-    check_promises(policy, config.assertion)
-    asking = [route.name for route in policy.routes if route.durability is not Durability.JOURNAL]
-    if asking and config.log is None:
-        message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
-        raise PolicyInvalid.of_file(policy.name, message)
 
 
 def _inventory_slot(path: Path) -> Slot[Inventory]:
@@ -144,6 +135,20 @@ def load_slots(slots: Slots, monotonic: float) -> None:
             _log.error("a source is missing; facts of it are errors until it is there", extra={"problem": str(error)})
 
 
+def _served(slot: Slot[T] | None) -> T | None:
+    return slot.served if slot is not None else None
+
+
+def _device_settings(config: SidecarConfig, slots: Slots) -> DeviceSettings | None:
+    if config.device is None:
+        return None
+    return DeviceSettings(
+        max_inventory_age=config.device.max_inventory_age,
+        max_posture_age=config.device.max_posture_age,
+        authorities_configured=slots.device_authorities is not None,
+    )
+
+
 def build_snapshot(
     config: SidecarConfig,
     slots: Slots,
@@ -151,28 +156,22 @@ def build_snapshot(
     previous: Snapshot | None = None,
     want_keys: Callable[[str], None] = lambda _issuer: None,
 ) -> Snapshot:
-    """One generation from what the slots hold now. Verified tokens are kept while the issuers are the same."""
+    """One generation from what the slots hold now. Verified credentials are kept while issuers and API keys are."""
     policy = slots.policy.served
     if policy is None:
         raise SourceUnavailable("got no policy, want one before the first check")
     issuers = tuple(make_issuer(issuer, slots.keys[issuer.name].served) for issuer in config.issuers)
-    same_issuers = previous is not None and previous.issuers == issuers
+    api_keys = api_key_access(config, slots.credentials)
+    same = previous is not None and previous.issuers == issuers and previous.api_keys == api_keys
     location = config.location
     networks = slots.networks.served if slots.networks is not None else Networks()
-    geography = slots.geography.served if slots.geography is not None else None
     return Snapshot(
-        policy=policy,
+        policy=policy if api_keys is None else keep_from_upstream(policy, api_keys.header),
         issuers=issuers,
         trust_domains={name: slot.served for name, slot in slots.trust_domains.items()},
-        device=DeviceSettings(
-            max_inventory_age=config.device.max_inventory_age,
-            max_posture_age=config.device.max_posture_age,
-            authorities_configured=slots.device_authorities is not None,
-        )
-        if config.device is not None
-        else None,
-        inventory=slots.inventory.served if slots.inventory is not None else None,
-        device_authorities=slots.device_authorities.served if slots.device_authorities is not None else None,
+        device=_device_settings(config, slots),
+        inventory=_served(slots.inventory),
+        device_authorities=_served(slots.device_authorities),
         location=LocationSettings(
             client_address=location.client_address,
             geography_configured=location.geography_file is not None or networks is None,
@@ -180,9 +179,11 @@ def build_snapshot(
             country_field=location.country_field,
         ),
         networks=networks if networks is not None else Networks(),
-        geography=geography if networks is not None else None,
+        geography=_served(slots.geography) if networks is not None else None,
         want_keys=want_keys,
-        tokens=previous.tokens if previous is not None and same_issuers else TokenCache(),
+        revocations=revocations_in_force(slots.credentials),
+        api_keys=api_keys,
+        tokens=previous.tokens if previous is not None and same else TokenCache(),
     )
 
 
@@ -195,41 +196,6 @@ def check_runtime() -> None:
     """Refuse to run on protobuf's pure-Python implementation: it is slow enough to miss every deadline."""
     if api_implementation.Type() != "upb":
         raise ConfigInvalid.of_file("protobuf", f"got the {api_implementation.Type()} implementation, want upb")
-
-
-def load_token(path: Path) -> str:
-    """The enrolment token in a file, without the white space around it. Raises ConfigInvalid."""
-    try:
-        text = path.read_bytes()[: TOKEN_MAX_BYTES + 1].decode("ascii").strip()
-    except OSError as error:
-        raise ConfigInvalid.of_file(path, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        text = ""
-    if not text or len(text) > TOKEN_MAX_BYTES or not text.isprintable():
-        raise ConfigInvalid.of_file(path, f"got no enrolment token, want one line of at most {TOKEN_MAX_BYTES} bytes")
-    return text
-
-
-def make_shipper(
-    config: AuditLogConfig,
-    channel: LogChannel,
-    backlog: FileBacklog,
-    *,
-    journal: FileJournal,
-    sealing: SettingsTaker,
-    clock: Clock,
-    token: str,
-) -> Shipper:
-    """The way of an open journal into its log. Raises ConfigInvalid for a stored checkpoint of another log, OSError."""
-    view = LogView(config.verifier_key, CheckpointFile(journal.directory / LOG_CHECKPOINT_NAME))
-    settings = ShipperSettings(
-        enrolment_token=token,
-        refuse=config.on_log_fault == "refuse",
-        cosign_deadline_seconds=config.cosign_deadline.total_seconds(),
-        witnesses=config.witnesses,
-        quorum=config.quorum,
-    )
-    return Shipper(backlog, channel, view, journal=journal, clock=clock, sealing=sealing, settings=settings)
 
 
 class SidecarProcess:
@@ -292,13 +258,8 @@ class SidecarProcess:
     async def _serve_checks(self, started: Callable[[int], None]) -> None:
         """The life of the writer; whoever ships it outlives it, so that its last record can be shipped too."""
         server = self._make_server()
-        refresher = Refresher(
-            self._slots.all(),
-            interval_seconds=self._config.refresh_interval.total_seconds(),
-            monotonic=self._clock.monotonic,
-            changed=self._sidecar.renew,
-        )
-        self._take_signals(refresher)
+        refreshers = [self._make_refresher(slots) for slots in self._slots.apart() if slots]
+        self._take_signals(refreshers)
         try:
             await self._sidecar.start()
             await self._asserting.start()
@@ -307,8 +268,9 @@ class SidecarProcess:
             gc.collect()
             gc.freeze()
             keys = self._sealing.keys
-            works = [self._sidecar.run(), refresher.run(), *([] if keys is None else [keys.run()])]
-            works += [fetched.run(refresher.wake) for fetched in self._issuer_keys.values()]
+            works = [self._sidecar.run(), *(each.run() for each in refreshers)]
+            works += [] if keys is None else [keys.run()]
+            works += [fetched.run(refreshers[-1].wake) for fetched in self._issuer_keys.values()]
             await run_together(self._stopping.wait(), *works, *self._asserting.works())
         finally:
             await server.stop(STOP_GRACE_SECONDS)
@@ -320,11 +282,19 @@ class SidecarProcess:
             if config.issuer == issuer and config.name in self._issuer_keys:
                 self._issuer_keys[config.name].want()
 
-    def _take_signals(self, refresher: Refresher) -> None:
+    def _make_refresher(self, slots: Sequence[Slot[object]]) -> Refresher:
+        return Refresher(
+            slots,
+            interval_seconds=self._config.refresh_interval.total_seconds(),
+            monotonic=self._clock.monotonic,
+            changed=self._sidecar.renew,
+        )
+
+    def _take_signals(self, refreshers: Sequence[Refresher]) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop, "sigterm")
         loop.add_signal_handler(signal.SIGINT, self.stop, "sigint")
-        loop.add_signal_handler(signal.SIGHUP, refresher.wake)
+        loop.add_signal_handler(signal.SIGHUP, _wake_all, refreshers)
 
     def _make_server(self) -> CheckServer:
         check = Check(
@@ -379,6 +349,11 @@ class SidecarProcess:
             shipped_sequence=self._shipper.position if self._shipper is not None else 0,
             oldest_seal_epoch=self._sealing.oldest_epoch(self._backlog),
         )
+
+
+def _wake_all(refreshers: Sequence[Refresher]) -> None:
+    for refresher in refreshers:
+        refresher.wake()
 
 
 async def serve_sidecar(config: SidecarConfig, started: Callable[[int], None] = lambda _: None) -> None:

@@ -3,15 +3,24 @@
 
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iap_authz.key_wiring import create_index_key, create_key_file, create_token_key, create_vault_file
+from iap_authz.key_wiring import (
+    create_index_key,
+    create_key_file,
+    create_pepper,
+    create_token_key,
+    create_vault_file,
+    make_api_key,
+)
 from iap_authz.model.roles import Role
 from iap_authz.tlog.note import VerifierKey
 
@@ -20,6 +29,8 @@ TOKEN_BYTES = 32
 
 NAME_MAX_CHARS = 128
 """What the log's access file takes."""
+
+_LIFETIME = re.compile(r"([1-9][0-9]{0,3})([dh])", re.ASCII)
 
 new = typer.Typer(no_args_is_help=True)
 
@@ -139,6 +150,57 @@ def new_access_token(
     entry = f"- {{name: {json.dumps(name)}, roles: [{', '.join(roles)}], sha256: {digest}}}"
     typer.echo(f"token, for the file that --token-file names; mode 0600:\n{token}\n")
     typer.echo(f"entry, for `tokens:` in the log's access file:\n{entry}")
+
+
+@new.command("pepper")
+def new_pepper(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to make; one that is there stays.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make what the hashes of API keys are keyed with, for `identity.api_keys.pepper_file` of the sidecars.
+
+    Keep it apart from the file of hashes. Without it no API key is good any more, and nobody can make it again.
+    """
+    create_pepper(output)
+    typer.echo(json.dumps({"pepper_file": str(output)}) if as_json else f"made {output}")
+
+
+@new.command("api-key")
+def new_api_key(
+    name: Annotated[str, typer.Option(help="What records and policies call it; the next key may have the same.")],
+    pepper_file: Annotated[Path, typer.Option(help="Made by `keys new pepper`; the one that the sidecars have.")],
+    *,
+    subject: Annotated[str | None, typer.Option(help="Whom it stands for. Default: its name.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="What it may; may be repeated.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="What its machine belongs to; may be repeated.")] = None,
+    expires: Annotated[str, typer.Option(help="How long it is good, in days or hours: 90d, 12h.")] = "90d",
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key for a machine. It is printed once; the file of API keys gets its entry, which has a hash only."""
+    made = make_api_key(
+        pepper_file,
+        name=name,
+        subject=subject or name,
+        scopes=scope or [],
+        groups=group or [],
+        lifetime=_lifetime(expires),
+    )
+    if as_json:
+        typer.echo(json.dumps({"key": made.text, "entry": made.entry}))
+        return
+    typer.echo(
+        f"key, for the machine; it sends it as x-api-key, or in the header that the sidecars want:\n{made.text}\n"
+    )
+    typer.echo(f"entry, for `keys:` in the file that identity.api_keys.file names:\n- {json.dumps(made.entry)}")
+
+
+def _lifetime(text: str) -> timedelta:
+    match = _LIFETIME.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter("want days or hours, such as 90d or 12h", param_hint="--expires")
+    number = int(match[1])
+    return timedelta(days=number) if match[2] == "d" else timedelta(hours=number)
 
 
 def token_options(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is asking: the identity family of facts, from the one `authorization` header.
+"""Who is asking: the identity family of facts, from the one `authorization` header, or from the one of API keys.
 
-The invariant: the state is PRESENT only for a token that `token.verify_token` accepted at `now`; a token that was shown
-and is not good is INVALID with its reason, keys that are missing are ERROR, and only a request that shows no token is
-ABSENT. A header that two readers could read two ways is INVALID, so that nothing behind us sees a credential that we
-did not judge.
+The invariant: the state is PRESENT only for a token that `token.verify_token` accepted at `now`, or for an API key that
+`apikey.verify_api_key` did; a credential that was shown and is not good is INVALID with its reason, keys that are
+missing are ERROR, and only a request that shows none is ABSENT. A header that two readers could read two ways, or two
+credentials, are INVALID, so that nothing behind us sees a credential that we did not judge. What is revoked is
+`revocation`'s to say, on each request.
 
     Bearer SP token       exactly this spelling, one space, no white space and no comma in the token
     other SP anything     another scheme: no token was shown (Basic, Negotiate, DPoP)
@@ -24,6 +25,7 @@ from hashlib import sha256
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import InvalidCredential, SourceUnavailable
+from iap_authz.facts.apikey import ApiKey, ApiKeyAccess, read_api_key, verify_api_key
 from iap_authz.facts.claims import Claims
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.token import parse_token, verify_token
@@ -52,19 +54,28 @@ class EstablishedIdentity:
     unknown_key_of: str = ""
 
 
-def credential_of(request: Request) -> str | None:
-    """The whole token that the request shows, unjudged: what a cache may use as its key, and nothing else may use.
+def credential_of(request: Request, api_keys: ApiKeyAccess | None = None) -> str | None:
+    """The whole credential that the request shows, unjudged: what a cache may use as its key, and nothing else may use.
 
-    None if there is none *or* if the header is ambiguous: not an answer, only the advice not to look into a cache.
+    A token's own text, or an API key's behind a word and a space, which no token has in it: the one is never found as
+    the other. None if there is none *or* if it is ambiguous: not an answer, only the advice not to look into a cache.
     """
     try:
-        return _read_credential(request)
+        key = read_api_key(request, api_keys.header) if api_keys is not None else None
+        return _read_credential(request) if key is None else f"api-key {key}"
     except InvalidCredential:
         return None
 
 
-def establish_identity(request: Request, issuers: Sequence[Issuer], *, now: datetime) -> EstablishedIdentity:
-    """Who is asking, at `now` (with a time zone). Raises nothing for anything that a client can send."""
+def establish_identity(
+    request: Request, issuers: Sequence[Issuer], *, api_keys: ApiKeyAccess | None = None, now: datetime
+) -> EstablishedIdentity:
+    """Who is asking, at `now` (with a time zone). Raises nothing for anything that a client can send.
+
+    `api_keys` None: API keys are not taken, and their header is one like any other.
+    """
+    if api_keys is not None and request.headers.get(api_keys.header):
+        return _establish_machine(request, api_keys, now=now)
     try:
         text = _read_credential(request)
     except InvalidCredential as error:
@@ -85,6 +96,21 @@ def establish_identity(request: Request, issuers: Sequence[Issuer], *, now: date
     identity.token_sha256 = _digest(text)
     stamp_age(identity, now)
     return EstablishedIdentity(identity=identity, good_until=claims.good_until)
+
+
+def _establish_machine(request: Request, api_keys: ApiKeyAccess, *, now: datetime) -> EstablishedIdentity:
+    """The same for a request with the header of API keys."""
+    shown = ",".join(request.headers[api_keys.header])
+    try:
+        key = verify_api_key(read_api_key(request, api_keys.header) or "", api_keys.keys, now=now)
+    except InvalidCredential as error:
+        return _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=shown)
+    except SourceUnavailable as error:
+        return _refused(facts_pb2.ERROR, Reason.SOURCE_ERROR, detail=str(error), shown=shown)
+    identity = _machine(key)
+    identity.token_sha256 = _digest(shown)
+    stamp_age(identity, now)
+    return EstablishedIdentity(identity=identity, good_until=key.expires)
 
 
 def stamp_age(identity: facts_pb2.Identity, now: datetime) -> None:
@@ -124,6 +150,23 @@ def _refused(state: facts_pb2.State, reason: int, *, detail: str, shown: str) ->
 
 def _digest(text: str) -> bytes:
     return sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _machine(key: ApiKey) -> facts_pb2.Identity:
+    identity = facts_pb2.Identity(
+        state=facts_pb2.PRESENT,
+        source=f"api-key:{key.name}",
+        kind="machine",
+        subject=key.subject,
+        groups=key.groups,
+        scopes=key.scopes,
+        token_id=key.id,
+    )
+    lists = {"groups": key.groups, "scopes": key.scopes}
+    identity.empty.extend(name for name, elements in lists.items() if elements == ())
+    identity.issued_at.FromDatetime(key.created)
+    identity.expires.FromDatetime(key.expires)
+    return identity
 
 
 def _present(claims: Claims) -> facts_pb2.Identity:

@@ -22,7 +22,8 @@ never to accept it, only to record whose it is. A kid that the issuer does not h
 other's only if that key made the signature; else it is an unknown kid, which a fetch of keys may cure.
 
 Deliberately not here: encrypted tokens, the JSON serialisation, detached or unencoded payloads, symmetric algorithms,
-keys that a token brings along or points to (`jwk` and `x5c` are never read; `jku` and `x5u` are refused), revocation.
+keys that a token brings along or points to (`jwk` and `x5c` are never read; `jku` and `x5u` are refused); revocation,
+which `revocation` judges.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -25,6 +25,10 @@ UNTRUSTED_HEADERS = frozenset(
 """Client headers that other products decide by. Recorded, never read by a condition."""
 
 
+CREDENTIAL_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""What a condition reads stands in the record of the request, and these never may."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request as the sidecar sees it. Unknown text is `""`; header names are lower case.

@@ -95,7 +95,8 @@ class Policy:
     """A bundle that was checked as a whole. `name` joins the names of its policies with "+"; an empty bundle has none.
 
     `headers_read` and `query_parameters_read` are what the edge must put into `facts.request` for the conditions.
-    `headers_set` are all names that any route sets for the upstream.
+    `headers_set` are all names that reach the upstream as this policy sets them, or not at all: those that any route
+    sets, and what the configuration adds.
     """
 
     name: str

@@ -24,7 +24,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import shown
-from iap_authz.model.request import UNTRUSTED_HEADERS
+from iap_authz.model.request import CREDENTIAL_HEADERS, UNTRUSTED_HEADERS
 from iap_authz.policy.environment import FAMILIES, RESERVED, Complaint, NotCompiled, compile_text, facts_environment
 
 _NEVER_READ = frozenset({"empty", "untrusted"})
@@ -234,6 +234,11 @@ class _Walk:
                 return
             if read.field == "headers" and read.key.lower() in UNTRUSTED_HEADERS:
                 self._complain(expr, f"got header {shown(read.key)}, which a client may write as it likes")
+                return
+            if read.field == "headers" and read.key.lower() in CREDENTIAL_HEADERS:
+                self._complain(
+                    expr, f"got header {shown(read.key)}, which the record would hold: read identity instead"
+                )
                 return
             if read.field == "headers" and read.key != read.key.lower():
                 self._complain(expr, f"got header {shown(read.key)}, want lower case")

@@ -13,19 +13,21 @@ from typing import TypeVar, cast
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import MalformedRequest, SourceUnavailable
 from iap_authz.facts.address import client_address
+from iap_authz.facts.apikey import ApiKeyAccess
 from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, establish_device
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
+from iap_authz.facts.revocation import RevocationList, judge_revocation
 from iap_authz.facts.workload import TrustDomains, establish_workload
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
 from iap_authz.policy.compiled import Policy
 
 TOKENS_MAX = 10_000
-"""Verified tokens kept in a generation; the oldest leaves first."""
+"""Verified tokens and API keys kept in a generation; the oldest leaves first."""
 
 T = TypeVar("T")
 
@@ -54,7 +56,10 @@ class LocationSettings:
 
 @dataclass(slots=True)
 class TokenCache:
-    """Verified tokens by their whole text, each until the instant its verdict may change."""
+    """Verified tokens and API keys by their whole text, each until the instant its verdict may change.
+
+    Revocation is no part of that verdict: it is judged on each request, of what comes out of here too.
+    """
 
     _kept: dict[str, tuple[facts_pb2.Identity, datetime]] = field(default_factory=dict)
 
@@ -95,7 +100,10 @@ class SecondCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One generation. `inventory` and `geography` are None where the source is configured and unusable."""
+    """One generation. `inventory`, `geography` and `revocations` are None where the source is configured and unusable.
+
+    `revocations` without entries where none are configured; `api_keys` None where API keys are not taken.
+    """
 
     policy: Policy
     issuers: tuple[Issuer, ...]
@@ -108,6 +116,8 @@ class Snapshot:
     device_authorities: Authorities | None = None
     want_keys: Callable[[str], None] = lambda _issuer: None
     """Told the `iss` of an issuer whose keys lack one that a token names. Never waits."""
+    revocations: RevocationList | None = field(default_factory=RevocationList)
+    api_keys: ApiKeyAccess | None = None
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
@@ -137,21 +147,25 @@ class Snapshot:
         return match.captures if match is not None else {}
 
     def _establish_identity(self, facts: facts_pb2.Facts, request: Request, now: datetime) -> None:
-        credential = credential_of(request)
+        credential = credential_of(request, self.api_keys)
         kept = self.tokens.get(credential, now) if credential is not None else None
         if kept is not None:
             facts.identity.CopyFrom(kept)
             stamp_age(facts.identity, now)
-            return
-        established = establish_identity(request, self.issuers, now=now)
+        else:
+            facts.identity.CopyFrom(self._fresh_identity(request, credential, now))
+        judge_revocation(facts.identity, self.revocations, now=now)
+
+    def _fresh_identity(self, request: Request, credential: str | None, now: datetime) -> facts_pb2.Identity:
+        """Who asks, by a credential that no cache knows; or by their certificate where none is shown."""
+        established = establish_identity(request, self.issuers, api_keys=self.api_keys, now=now)
         if established.unknown_key_of:
             self.want_keys(established.unknown_key_of)
         if credential is not None and established.good_until is not None:
             self.tokens.put(credential, established.identity, established.good_until)
         if established.identity.state == facts_pb2.ABSENT and self.trust_domains:
-            facts.identity.CopyFrom(self._workload(request, now))
-            return
-        facts.identity.CopyFrom(established.identity)
+            return self._workload(request, now)
+        return established.identity
 
     def _workload(self, request: Request, now: datetime) -> facts_pb2.Identity:
         """Who asks where no credential is shown, by their certificate."""

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from iap_authz.adapters.facts.api_keys import api_keys_source
 from iap_authz.adapters.facts.files import FileSource
 from iap_authz.adapters.facts.inventory_file import inventory_source, parse_inventory
 from iap_authz.adapters.facts.maxmind import MaxmindSource
 from iap_authz.adapters.facts.network_lists import network_lists_source
+from iap_authz.adapters.facts.revocations import revocations_source
 from iap_authz.demo.geography import Place, write_demo_database
 from iap_authz.errors import IapError, Invalid, SourceUnavailable
 from iap_authz.facts.address import parse_address
+from iap_authz.facts.apikey import ApiKeys
 from iap_authz.facts.device import Inventory
 from iap_authz.facts.location import Geography, Networks
+from iap_authz.facts.revocation import RevocationList
 from iap_authz.ports import FactSource
 
 TAKEN = "2026-01-31T09:00:00Z"
@@ -55,6 +59,14 @@ def write_database(path: Path, generation: int) -> None:
     )
 
 
+def write_revocations(path: Path, generation: int) -> None:
+    path.write_text(json.dumps({"revision": generation, "revoked": [{"issuer": "i", "sub": "s"}]}))
+
+
+def write_api_keys(path: Path, generation: int) -> None:
+    path.write_text(json.dumps({"revision": generation, "keys": []}))
+
+
 def inventory_generation(value: object) -> int:
     assert isinstance(value, Inventory)
     return value.revision or 0
@@ -72,6 +84,24 @@ def geography_generation(value: object) -> int:
     city = record["city"]
     assert isinstance(city, dict)
     return int(city["names"]["en"])
+
+
+def revocations_generation(value: object) -> int:
+    assert isinstance(value, RevocationList)
+    return value.revision
+
+
+def api_keys_generation(value: object) -> int:
+    assert isinstance(value, ApiKeys)
+    return value.revision or 0
+
+
+def make_revocations(path: Path) -> FactSource[RevocationList]:
+    return revocations_source("source", path)
+
+
+def make_api_keys(path: Path) -> FactSource[ApiKeys]:
+    return api_keys_source("source", path, pepper=bytes(32))
 
 
 def make_inventory(path: Path) -> FactSource[Inventory]:
@@ -95,6 +125,14 @@ KINDS = [
     ),
     pytest.param(
         Kind(file="networks.yaml", make=make_lists, write=write_lists, generation=networks_generation), id="networks"
+    ),
+    pytest.param(
+        Kind(file="revoked.json", make=make_revocations, write=write_revocations, generation=revocations_generation),
+        id="revocations",
+    ),
+    pytest.param(
+        Kind(file="keys.json", make=make_api_keys, write=write_api_keys, generation=api_keys_generation),
+        id="api-keys",
     ),
     pytest.param(
         Kind(file="places.mmdb", make=make_database, write=write_database, generation=geography_generation),

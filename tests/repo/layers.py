@@ -20,12 +20,16 @@ WIRING = (
     "seal_wiring",
     "assertion_wiring",
     "identity_wiring",
+    "credential_wiring",
+    "policy_wiring",
+    "shipping_wiring",
     "wiring",
     "privacy_wiring",
     "log_wiring",
     "key_wiring",
 )
-CONFIG = ("config", "config_identity", "config_seal", "config_assertion", "config_listen", "log_config")
+CONFIG_PARTS = ("config_identity", "config_credentials", "config_seal", "config_assertion", "config_listen")
+CONFIG = ("config", *CONFIG_PARTS, "log_config")
 ASSEMBLY = (
     *CONFIG,
     "bootstrap",
@@ -56,8 +60,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "trail": BELOW_SERVICES | {"client"},
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
-    "config": frozenset({*PURE, "_pb", "config_identity", "config_seal", "config_assertion", "config_listen"}),
-    "config_identity": frozenset({*PURE, "_pb"}),
+    "config": frozenset({*PURE, "_pb", *CONFIG_PARTS}),
+    "config_credentials": frozenset({*PURE, "_pb"}),
+    "config_identity": frozenset({*PURE, "_pb", "config_credentials"}),
     "config_seal": frozenset({*PURE, "_pb"}),
     "config_assertion": frozenset({*PURE, "_pb", "config_listen"}),
     "config_listen": frozenset({*PURE, "_pb"}),
@@ -66,8 +71,12 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
     "assertion_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config_assertion"},
     "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"},
+    "credential_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "config_credentials"},
+    "policy_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "assertion_wiring"},
+    "shipping_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config"},
     "wiring": BELOW_SERVICES
-    | {*SERVICES, "adapters", "adapters.*", *CONFIG, "identity_wiring", "seal_wiring", "assertion_wiring"},
+    | {*SERVICES, "adapters", "adapters.*", *CONFIG}
+    | {"identity_wiring", "credential_wiring", "policy_wiring", "seal_wiring", "assertion_wiring", "shipping_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},

@@ -4,7 +4,7 @@
 import ast
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,11 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from iap_authz.adapters.facts.api_keys import API_KEY_FIELDS, API_KEYS_FIELDS, parse_api_keys
 from iap_authz.adapters.facts.inventory_fields import DEVICE_FIELDS, INVENTORY_FIELDS
 from iap_authz.adapters.facts.inventory_file import parse_inventory
 from iap_authz.adapters.facts.network_lists import parse_network_lists
+from iap_authz.adapters.facts.revocations import REVOCATIONS_FIELDS, REVOKED_FIELDS, parse_revocations
 from iap_authz.cli import make_app
 from iap_authz.config import SidecarConfig, parse_config
 from iap_authz.errors import ConfigInvalid
@@ -185,17 +187,22 @@ def load_part(block: Block, content: bytes) -> str:
         (whole,) = [each.text for each in blocks(block.page) if each.text.startswith("# sidecar.yaml\nkind:")]
         assert parse_config(f"{whole}{block.text}".encode(), block.page).log is not None
         return "log section"
-    if "tokens:\n" in block.text and "roles:" in block.text:
-        parse_access(content, block.place)
-        return "access"
-    if "tokens:\n" in block.text:
-        parse_enrolment(content, block.place)
-        return "enrolment"
-    if block.text.startswith("networks:"):
-        parse_network_lists(content, block.place)
-        return "networks"
-    parse_inventory(content, f"{block.place}.yaml")
-    return "inventory"
+    for kind, is_one, parse in PARTS:
+        if is_one(block.text):
+            assert parse(content, f"{block.place}.yaml")
+            return kind
+    raise AssertionError(block.place)
+
+
+PARTS: list[tuple[str, Callable[[str], bool], Callable[[bytes, str], object]]] = [
+    ("access", lambda text: "tokens:\n" in text and "roles:" in text, parse_access),
+    ("enrolment", lambda text: "tokens:\n" in text, parse_enrolment),
+    ("revocations", lambda text: "revoked:\n" in text, parse_revocations),
+    ("API keys", lambda text: "keys:\n" in text, lambda *file: parse_api_keys(*file, pepper=bytes(32))),
+    ("networks", lambda text: text.startswith("networks:"), parse_network_lists),
+    ("inventory", lambda _: True, parse_inventory),
+]
+"""What each is, how its example is told from those after it, and what loads it."""
 
 
 @pytest.mark.parametrize("block", YAML, ids=place)
@@ -205,7 +212,8 @@ def test_every_yaml_example_loads(block: Block) -> None:
 
 def test_each_kind_of_file_has_an_example() -> None:
     assert {load_yaml(block) for block in YAML} == {
-        *("policy", "sidecar", "log section", "log", "enrolment", "access", "networks", "inventory")
+        *("policy", "sidecar", "log section", "log", "enrolment", "access", "networks", "inventory"),
+        *("revocations", "API keys"),
     }
 
 
@@ -219,6 +227,8 @@ SECTIONS = {
     "IssuerConfig": "identity.issuers[].",
     "FetchConfig": "identity.issuers[].fetch.",
     "TrustDomainConfig": "identity.trust_domains[].",
+    "RevocationsConfig": "identity.revocations.",
+    "ApiKeysConfig": "identity.api_keys.",
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
     "AssertionConfig": "assertion.",
@@ -233,6 +243,8 @@ KEYS = {
     "journal.bound_bytes": "journal.bound",
     "issuers": "identity.issuers[]",
     "trust_domains": "identity.trust_domains[]",
+    "revocations": "identity.revocations",
+    "api_keys": "identity.api_keys",
 }
 """Fields whose key in the file is another."""
 
@@ -243,6 +255,8 @@ OPENINGS = {
     "identity.issuers[]": "issuers: [{",
     "identity.issuers[].fetch": "fetch: {",
     "assertion": "assertion: {",
+    "identity.revocations": "revocations: {",
+    "identity.api_keys": "api_keys: {",
 }
 """Where a section of `MINIMAL` begins."""
 
@@ -257,7 +271,8 @@ seal: none
 policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d},
   {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}],
-  trust_domains: [{name: k, bundle_file: l}]}
+  trust_domains: [{name: k, bundle_file: l}],
+  revocations: {file: r}, api_keys: {file: k, pepper_file: p}}
 device: {inventory_file: i}
 assertion: {issuer: i, listen: "unix:k"}
 """
@@ -286,8 +301,8 @@ def settings() -> list[dict[str, str]]:
 
 
 def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
-    documented = documented_fields() | documented_fields("config_seal.py") | documented_fields("config_identity.py")
-    documented |= documented_fields("config_assertion.py")
+    modules = ("config", "config_seal", "config_identity", "config_credentials", "config_assertion")
+    documented = {key: text for module in modules for key, text in documented_fields(f"{module}.py").items()}
     assert {code(row["key"]): row["what"] for row in settings()} == documented
 
 
@@ -359,8 +374,8 @@ def test_required_settings_are_required() -> None:
     required = {code(row["key"]) for row in settings() if row["default"] == "required"}
     with pytest.raises(ConfigInvalid) as caught:
         parse_config(
-            b"kind: Sidecar\nidentity: {issuers: [{}], trust_domains: [{}]}\ndevice: {}\njournal: {}\n"
-            b"log: {}\nseal: {}\nassertion: {}\n",
+            b"kind: Sidecar\nidentity: {issuers: [{}], trust_domains: [{}], revocations: {}, api_keys: {}}\n"
+            b"device: {}\njournal: {}\nlog: {}\nseal: {}\nassertion: {}\n",
             Path("/x"),
         )
     missing = [fault for fault in caught.value.faults if fault.message.startswith("missing")]
@@ -371,6 +386,18 @@ def test_required_settings_are_required() -> None:
 def test_every_field_of_an_inventory_is_explained() -> None:
     keys = {code(row["key"]) for row in rows_with(CONFIGURATION, "key", "value", "what")}
     assert keys == (INVENTORY_FIELDS.keys() - {"devices"}) | {f"devices[].{name}" for name in DEVICE_FIELDS}
+
+
+def test_every_field_of_a_revocation_is_explained() -> None:
+    rows = rows_with(CONFIGURATION, "key of a revocation list", "value", "what")
+    want = (REVOCATIONS_FIELDS.keys() - {"revoked"}) | {f"revoked[].{name}" for name in REVOKED_FIELDS}
+    assert {code(row["key of a revocation list"]) for row in rows} == want
+
+
+def test_every_field_of_an_api_key_is_explained() -> None:
+    rows = rows_with(CONFIGURATION, "key of an API key file", "value", "what")
+    want = (API_KEYS_FIELDS.keys() - {"keys"}) | {f"keys[].{name}" for name in API_KEY_FIELDS}
+    assert {code(row["key of an API key file"]) for row in rows} == want
 
 
 # ---- threat-model.md, protocol.md, adr/

@@ -115,6 +115,61 @@ def test_two_issuers_with_one_name_or_iss() -> None:
     ]
 
 
+CREDENTIALS = """\
+  revocations: {file: revoked.yaml}
+  api_keys: {file: keys.yaml, pepper_file: pepper}
+"""
+
+
+def test_revocations_and_api_keys() -> None:
+    config = parse_config((GOOD + CREDENTIALS).encode(), FILE)
+    assert config.revocations is not None
+    assert config.revocations.file == Path("/etc/iap/revoked.yaml")
+    assert config.revocations.max_stale == timedelta(hours=1)
+    assert config.api_keys is not None
+    assert config.api_keys.file == Path("/etc/iap/keys.yaml")
+    assert config.api_keys.pepper_file == Path("/etc/iap/pepper")
+    assert config.api_keys.header == "x-api-key"
+    bare = parse_config(GOOD.encode(), FILE)
+    assert (bare.revocations, bare.api_keys) == (None, None)
+
+
+def test_api_keys_are_enough_and_revocations_alone_are_not() -> None:
+    alone = GOOD.partition("identity:")[0]
+    keys = parse_config(f"{alone}identity: {{api_keys: {{file: k, pepper_file: p}}}}\n".encode(), FILE)
+    assert (keys.issuers, keys.api_keys is not None) == ((), True)
+    (fault,) = faults(f"{alone}identity: {{revocations: {{file: r}}}}\n")
+    assert "identity.issuers: missing" in fault
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("{file: revoked.yaml}", "{}", "identity.revocations.file: missing"),
+        (
+            "{file: revoked.yaml}",
+            "{file: r, max_stale: 8d}",
+            "identity.revocations.max_stale: got '8d', want a duration",
+        ),
+        ("{file: revoked.yaml}", "{file: r, maxstale: 8d}", "identity.revocations.maxstale: unknown key"),
+        ("{file: revoked.yaml}", "{file: r, max_stale: 1ms}", "refresh_interval: got more than max_stale of the revoc"),
+        (", pepper_file: pepper", "", "identity.api_keys.pepper_file: missing"),
+        ("file: keys.yaml, ", "", "identity.api_keys.file: missing"),
+        *(
+            ("pepper_file: pepper", f"pepper_file: p, header: '{name}'", "identity.api_keys.header: got ")
+            for name in (
+                *("authorization", "cookie", "api-key", "X-Api-Key", "x-api_key", "x-", "x-a b", "x-request-id"),
+                *("x-iap-key", "x-envoy-key", "x-forwarded-for", "x-real-ip", "x-original-url", "x-a\u00e9", ":path"),
+            )
+        ),
+    ],
+)
+def test_faults_of_revocations_and_api_keys(before: str, after: str, fault: str) -> None:
+    assert before in CREDENTIALS
+    found = faults(GOOD + CREDENTIALS.replace(before, after))
+    assert any(f": {fault}" in one for one in found), found
+
+
 def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="cannot be read: No such file or directory"):
         load_config(tmp_path / "none.yaml")
@@ -262,7 +317,7 @@ def test_an_issuer_that_is_no_url_has_no_discovery_document() -> None:
 @pytest.mark.parametrize(
     ("identity", "message"),
     [
-        ("{}", "without either nobody is ever known"),
+        ("{}", "without any nobody is ever known"),
         ("{trust_domains: [{name: a, bundle_file: f}, {name: a, bundle_file: g}]}", "got name 'a' twice"),
         ("{trust_domains: [{name: Example.org, bundle_file: f}]}", "want a trust domain such as example.org"),
         ("{trust_domains: [{name: 'spiffe://example.org', bundle_file: f}]}", "want a trust domain"),

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from iap_authz.adapters.keys.pepper import create_pepper
 from iap_authz.config import load_config
-from iap_authz.errors import ConfigInvalid, IapError, Malformed, PolicyInvalid, SourceUnavailable
+from iap_authz.errors import ConfigInvalid, IapError, Invalid, Malformed, PolicyInvalid, SourceUnavailable
+from iap_authz.facts.revocation import RevocationList
+from iap_authz.shipping_wiring import load_token
 from iap_authz.tlog.note import VerifierKey
-from iap_authz.wiring import Slots, build_snapshot, load_slots, load_token, make_slots
+from iap_authz.wiring import Slots, build_snapshot, load_slots, make_slots
 from tests.fakes.journal import FixedSigner
 from tests.fakes.tokens import jwk, rsa_key
 
@@ -127,6 +130,106 @@ def test_tokens_are_kept_while_the_issuers_are_the_same(folder: Path) -> None:
     (folder / "jwks.json").write_text(json.dumps({"keys": [jwk(rsa_key("two"), kid="two")]}))
     assert slots.keys["corp"].refresh(1.0)
     assert build_snapshot(config, slots, previous=first).tokens is not first.tokens
+
+
+CREDENTIALS = """\
+  revocations: {file: revoked.yaml, max_stale: 1m}
+  api_keys: {file: keys.json, pepper_file: pepper}
+"""
+
+
+@pytest.fixture
+def credentials(folder: Path) -> Path:
+    """The folder, with revocations and API keys."""
+    (folder / "sidecar.yaml").write_text(CONFIG.replace("device:", f"{CREDENTIALS}device:"))
+    (folder / "revoked.yaml").write_text("revision: 7\nrevoked: []\n")
+    (folder / "keys.json").write_text('{"revision": 1, "keys": []}')
+    create_pepper(folder / "pepper")
+    return folder
+
+
+def test_what_is_not_configured_revokes_nobody_and_takes_no_key(folder: Path) -> None:
+    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder))
+    assert snapshot.revocations == RevocationList()
+    assert snapshot.api_keys is None
+
+
+def test_the_header_of_api_keys_is_kept_from_the_upstream(credentials: Path) -> None:
+    snapshot = build_snapshot(load_config(credentials / "sidecar.yaml"), loaded(credentials))
+    assert "x-api-key" in snapshot.policy.headers_set
+
+
+@pytest.mark.parametrize("name", ["revoked.yaml", "keys.json"])
+def test_missing_credentials_are_errors_and_not_nobody(credentials: Path, name: str) -> None:
+    (credentials / name).unlink()
+    snapshot = build_snapshot(load_config(credentials / "sidecar.yaml"), loaded(credentials))
+    assert (snapshot.revocations is None) is (name == "revoked.yaml")
+    assert snapshot.api_keys is not None
+    assert (snapshot.api_keys.keys is None) is (name == "keys.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("revoked.yaml", "revoked: []"), ("keys.json", "{}"), ("pepper", "x"), ("pepper", None)],
+)
+def test_bad_credentials_refuse_to_start(credentials: Path, name: str, content: str | None) -> None:
+    (credentials / name).unlink() if content is None else (credentials / name).write_text(content)
+    with pytest.raises(Invalid):
+        loaded(credentials)
+
+
+def test_a_policy_that_reads_the_header_of_api_keys_is_refused(credentials: Path) -> None:
+    allow = """allow: [{id: a, when: 'request.headers["x-api-key"] == "s"'}]"""
+    (credentials / "policy.yaml").write_text(POLICY.replace("durability: journal", allow))
+    with pytest.raises(PolicyInvalid, match="reads x-api-key, which API keys come in"):
+        loaded(credentials)
+
+
+def test_tokens_are_kept_over_revocations_and_dropped_with_api_keys(credentials: Path) -> None:
+    config, slots = load_config(credentials / "sidecar.yaml"), loaded(credentials)
+    revocations, api_keys = slots.credentials.revocations, slots.credentials.api_keys
+    assert revocations is not None
+    assert api_keys is not None
+    first = build_snapshot(config, slots)
+    (credentials / "revoked.yaml").write_text('revision: 8\nrevoked: [{issuer: "https://issuer.example", sub: ada}]\n')
+    assert revocations.refresh(1.0)
+    second = build_snapshot(config, slots, previous=first)
+    assert second.tokens is first.tokens
+    assert second.revocations is not None
+    assert len(second.revocations.entries) == 1
+    (credentials / "keys.json").write_text('{"revision": 2, "keys": []}')
+    assert api_keys.refresh(1.0)
+    assert build_snapshot(config, slots, previous=second).tokens is not first.tokens
+
+
+@pytest.mark.parametrize("content", ["revision: 6\nrevoked: []\n", "nonsense", None])
+def test_a_list_that_is_older_broken_or_gone_leaves_the_last_one_up_to_max_stale(
+    credentials: Path, content: str | None
+) -> None:
+    slots = loaded(credentials)
+    revocations = slots.credentials.revocations
+    assert revocations is not None
+    path = credentials / "revoked.yaml"
+    path.unlink() if content is None else path.write_text(content)
+    looks = []
+    for seconds in (60.0, 60.1, 61.0):
+        if seconds > 60.1:
+            path.write_text("revision: 7\nrevoked: []\n")
+        looks.append((revocations.refresh(seconds), revocations.served and revocations.served.revision))
+    assert looks == [(False, 7), (True, None), (True, 7)]
+
+
+def test_issuers_that_nobody_configured_are_said(credentials: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (credentials / "revoked.yaml").write_text("revision: 8\nrevoked: [{issuer: corp, sub: ada}]\n")
+    loaded(credentials)
+    (record,) = [record for record in caplog.records if "not configured here" in record.message]
+    assert record.__dict__["issuers"] == ["corp"]
+
+
+def test_revocations_and_keys_wait_for_no_other_source(credentials: Path) -> None:
+    first, others = loaded(credentials).apart()
+    assert [slot.name for slot in first] == ["revocations", "api-keys"]
+    assert [slot.name for slot in others][-1] == "policy"
 
 
 def test_with_a_log_a_policy_may_ask_for_it(folder: Path) -> None:

@@ -45,13 +45,13 @@ class Unquoted(str):
         return str(self)
 
 
-def parse_text(value: object) -> str:
-    """Some text, exactly as it is."""
+def parse_text(value: object, *, most: int = TEXT_MAX_CHARS) -> str:
+    """Some text of at most so many characters, exactly as it is."""
     if not isinstance(value, str) or isinstance(value, Unquoted):
         hint = " (quote it)" if isinstance(value, Unquoted | int) and not isinstance(value, bool) else ""
         raise Malformed(f"got {shown(value)}, want text{hint}")
-    if not 0 < len(value) <= TEXT_MAX_CHARS:
-        raise Malformed(f"got {len(value)} characters, want 1 to {TEXT_MAX_CHARS}")
+    if not 0 < len(value) <= most:
+        raise Malformed(f"got {len(value)} characters, want 1 to {most}")
     if "\0" in value or not _encodes(value):
         raise Malformed(f"got {shown(value)}, want text without NUL and lone surrogates")
     return value
@@ -68,13 +68,15 @@ def _parse_flag(value: object) -> bool:
     return value
 
 
-def _parse_revision(value: object) -> int:
+def parse_revision(value: object) -> int:
+    """The number of a file's generation."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= REVISION_MAX:
         raise Malformed(f"got {shown(value)}, want a whole number from 0 to {REVISION_MAX}")
     return value
 
 
-def _parse_list(value: object) -> list[object]:
+def parse_list(value: object) -> list[object]:
+    """A list, its items unjudged."""
     if not isinstance(value, list):
         raise Malformed(f"got {shown(value)}, want a list")
     return value
@@ -91,14 +93,15 @@ def _one_of(choices: tuple[str, ...]) -> FieldParser:
 
 
 def _parse_certificates(value: object) -> tuple[str, ...]:
-    for item in (found := _parse_texts(value)):
+    for item in (found := parse_texts(value)):
         if not _CERTIFICATE.fullmatch(item):
             raise Malformed(f"got {shown(item)}, want 64 lowercase hex digits (the SHA-256 of the DER)")
     return found
 
 
-def _parse_texts(value: object) -> tuple[str, ...]:
-    items = _parse_list(value)
+def parse_texts(value: object) -> tuple[str, ...]:
+    """A list of texts, each exactly as it is."""
+    items = parse_list(value)
     if len(items) > ITEMS_MAX:
         raise Malformed(f"got {len(items)} items, want at most {ITEMS_MAX}")
     return tuple(parse_text(item) for item in items)
@@ -113,9 +116,9 @@ def _parse_text_map(value: object) -> dict[str, str]:
 
 
 INVENTORY_FIELDS: Final[Mapping[str, FieldParser]] = {
-    "revision": _parse_revision,
+    "revision": parse_revision,
     "taken": lambda value: parse_timestamp(parse_text(value)),
-    "devices": _parse_list,
+    "devices": parse_list,
 }
 DEVICE_FIELDS: Final[Mapping[str, FieldParser]] = {
     "id": parse_text,
@@ -132,7 +135,7 @@ DEVICE_FIELDS: Final[Mapping[str, FieldParser]] = {
     "revoked": _parse_flag,
     "lost": _parse_flag,
     "posture_time": lambda value: parse_timestamp(parse_text(value)),
-    "tags": _parse_texts,
+    "tags": parse_texts,
     "labels": _parse_text_map,
     "model": parse_text,
 }

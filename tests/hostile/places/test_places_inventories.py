@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2, reason_pb2
-from iap_authz.adapters.facts.inventory_file import FAULTS_MAX, inventory_source, parse_inventory
+from iap_authz.adapters.facts.inventory_file import inventory_source, parse_inventory
+from iap_authz.adapters.facts.listing import FAULTS_MAX
 from iap_authz.errors import Invalid
 from iap_authz.facts.device import DeviceRecord, Inventory, check_succession, establish_device
 from tests.fakes.certificates import envoy_form, fingerprint_of, make_certificate

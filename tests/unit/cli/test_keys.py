@@ -5,14 +5,18 @@ import hashlib
 import json
 import os
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from iap_authz.adapters.facts.api_keys import parse_api_keys
 from iap_authz.adapters.keys.file import add_key, create_key_file, drop_key, load_signers, load_verifiers
+from iap_authz.adapters.keys.pepper import create_pepper, load_pepper
 from iap_authz.cli import make_app
-from iap_authz.errors import ConfigInvalid
+from iap_authz.errors import ConfigInvalid, Invalid
+from iap_authz.facts.apikey import verify_api_key
 from iap_authz.log_config import parse_enrolment
 from iap_authz.tlog.key_file import parse_key_file
 from iap_authz.tlog.note import VerifierKey, check_note, sign_note
@@ -175,3 +179,52 @@ def test_an_enrolment_token_is_shown_once_and_its_entry_is_what_the_log_reads() 
 def test_the_file_of_the_command_is_one_that_other_tools_read(path: Path) -> None:
     (key,) = parse_key_file(path.read_bytes())
     assert VerifierKey.parse(run("show", path).output.strip()) == key.verifier()
+
+
+# ---- API keys
+
+
+def test_a_new_api_key_is_good_with_its_entry_and_its_pepper(tmp_path: Path) -> None:
+    pepper = tmp_path / "pepper"
+    assert run("new", "pepper", "-o", pepper).exit_code == 0
+    result = run(
+        *("new", "api-key", "--name", "nightly", "--pepper-file", pepper, "--scope", "orders:read"),
+        *("--scope", "orders:list", "--group", "batch", "--subject", "exporter", "--expires", "12h", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    made = json.loads(result.stdout)
+    content = json.dumps({"revision": 1, "keys": [made["entry"]]}).encode()
+    keys = parse_api_keys(content, "keys.json", pepper=load_pepper(pepper))
+    key = verify_api_key(made["key"], keys, now=keys.keys[0].created)
+    assert (key.name, key.subject) == ("nightly", "exporter")
+    assert (key.scopes, key.groups) == (("orders:read", "orders:list"), ("batch",))
+    assert key.expires - key.created == timedelta(hours=12)
+    assert made["key"].rpartition("_")[2] not in json.dumps(made["entry"])
+
+
+def test_the_entry_that_is_printed_is_yaml_for_the_file(tmp_path: Path) -> None:
+    create_pepper(tmp_path / "pepper")
+    first, second = (run("new", "api-key", "--name", "a", "--pepper-file", tmp_path / "pepper") for _ in range(2))
+    assert first.stdout != second.stdout
+    text, entry = first.stdout.splitlines()[1], first.stdout.splitlines()[-1]
+    keys = parse_api_keys(f"keys:\n{entry}\n".encode(), "keys.yaml", pepper=load_pepper(tmp_path / "pepper"))
+    key = verify_api_key(text, keys, now=keys.keys[0].created)
+    assert (key.subject, key.scopes, key.groups) == ("a", (), ())
+    assert key.expires - key.created == timedelta(days=90)
+
+
+@pytest.mark.parametrize("expires", ["", "0d", "-1d", "90", "1y", "1.5d", "99999d", "\u0661d"])
+def test_a_lifetime_is_days_or_hours(tmp_path: Path, expires: str) -> None:
+    create_pepper(tmp_path / "pepper")
+    arguments = ("new", "api-key", "--name", "a", "--pepper-file", tmp_path / "pepper", f"--expires={expires}")
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_key_that_no_sidecar_would_load_is_not_given_out(tmp_path: Path) -> None:
+    create_pepper(tmp_path / "pepper")
+    for wrong in (("--name", "a b"), ("--name", "a", "--scope", "a b"), ("--name", "a", "--group", "")):
+        result = run("new", "api-key", *wrong, "--pepper-file", tmp_path / "pepper")
+        assert isinstance(result.exception, Invalid)
+        assert "iap_" not in result.output
+    missing = run("new", "api-key", "--name", "a", "--pepper-file", tmp_path / "none")
+    assert isinstance(missing.exception, ConfigInvalid)

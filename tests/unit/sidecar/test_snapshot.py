@@ -4,21 +4,28 @@
 import dataclasses
 from datetime import datetime, timedelta
 
+from envoy.service.auth.v3 import external_auth_pb2
+
 from iap_authz._pb.iap.facts.v1 import facts_pb2
+from iap_authz.adapters.envoy.response import render_answer
 from iap_authz.facts.authorities import parse_authorities
 from iap_authz.facts.device import DeviceRecord, Inventory
 from iap_authz.facts.location import Networks
-from iap_authz.model.reason import Reason, State
+from iap_authz.facts.revocation import Kind, Revocation, RevocationList
+from iap_authz.model.reason import Reason, State, Verdict
 from iap_authz.model.request import Request
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.evaluate import evaluate
 from iap_authz.policy.source import SourceFile
+from iap_authz.policy_wiring import keep_from_upstream
+from iap_authz.ports import Answer
 from iap_authz.sidecar import snapshot as snapshot_module
 from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot, TokenCache
+from tests.fakes.api_keys import KEY, KEY_ID, access, api_key
 from tests.fakes.authority import TestAuthority
 from tests.fakes.certificates import NOT_BEFORE, envoy_form, fingerprint_of, make_certificate
 from tests.fakes.geography import country_record, geography_of, networks_of
-from tests.fakes.tokens import NOW, NOW_S, claims, forge, jwk, key_set, rsa_issuer, rsa_key
+from tests.fakes.tokens import ISSUER, NOW, NOW_S, claims, forge, jwk, key_set, rsa_issuer, rsa_key
 
 POLICY = b"""
 kind: Policy
@@ -112,6 +119,78 @@ def test_what_one_request_does_to_its_facts_reaches_no_other() -> None:
     second = made.establish(asked(forge()), NOW)
     assert "admin" not in second.identity.groups
     assert (second.device.managed, second.location.country) == (True, "DE")
+
+
+def revoking(**fields: str) -> RevocationList:
+    kind = Kind(next(iter(fields)))
+    issuer = "" if kind is Kind.API_KEY else ISSUER
+    return RevocationList(entries=(Revocation(kind=kind, issuer=issuer, value=fields[kind.value]),))
+
+
+def test_a_cached_token_is_revoked_at_once_and_comes_back_as_it_was() -> None:
+    made, token = snapshot(), forge(claims(sid="session-1"))
+    good = made.establish(asked(token), NOW).identity
+    for revocations in (revoking(sub="ada"), revoking(sid="session-1"), revoking(kid="one")):
+        renewed = dataclasses.replace(made, revocations=revocations)
+        assert renewed.tokens is made.tokens
+        refused = renewed.establish(asked(token), NOW).identity
+        assert (refused.state, refused.problem) == (State.INVALID, Reason.TOKEN_REVOKED)
+    assert made.establish(asked(token), NOW).identity == good
+
+
+def test_a_token_that_is_seen_for_the_first_time_is_revoked_too() -> None:
+    made = snapshot(revocations=revoking(sub="ada"))
+    for _ in range(2):
+        assert made.establish(asked(forge()), NOW).identity.problem == Reason.TOKEN_REVOKED
+    assert made.establish(asked(forge(claims(sub="bob"))), NOW).identity.state == State.PRESENT
+
+
+def test_without_the_list_a_good_credential_is_an_error_and_a_bad_one_is_bad() -> None:
+    made, gone = snapshot(api_keys=access()), {"revocations": None}
+    for request in (asked(forge()), with_key(KEY)):
+        assert made.establish(request, NOW).identity.state == State.PRESENT
+        unknown = dataclasses.replace(made, **gone).establish(request, NOW).identity  # type: ignore[arg-type]
+        assert (unknown.state, unknown.problem) == (State.ERROR, Reason.SOURCE_ERROR)
+    bad = dataclasses.replace(made, **gone).establish(asked("x"), NOW).identity  # type: ignore[arg-type]
+    assert bad.state == State.INVALID
+    assert dataclasses.replace(made, **gone).establish(asked(), NOW).identity.state == State.ABSENT  # type: ignore[arg-type]
+
+
+def with_key(*values: str) -> Request:
+    return asked(headers={"x-role": ("user",), "x-api-key": values})
+
+
+def test_an_api_key_is_kept_ages_expires_and_is_revoked_like_a_token() -> None:
+    made = snapshot(api_keys=access(api_key(expires=NOW + timedelta(seconds=60))))
+    first = made.establish(with_key(KEY), NOW).identity
+    assert made.tokens.get(f"api-key {KEY}", NOW) == first
+    later = made.establish(with_key(KEY), NOW + timedelta(seconds=59)).identity
+    assert (later.state, later.age.ToTimedelta() - first.age.ToTimedelta()) == (State.PRESENT, timedelta(seconds=59))
+    renewed = dataclasses.replace(made, revocations=revoking(api_key=KEY_ID))
+    assert renewed.establish(with_key(KEY), NOW).identity.problem == Reason.TOKEN_REVOKED
+    over = made.establish(with_key(KEY), NOW + timedelta(seconds=60)).identity
+    assert (over.state, over.problem) == (State.INVALID, Reason.EXPIRED)
+    assert made.establish(with_key(KEY[:-1] + "f"), NOW).identity.problem == Reason.BAD_API_KEY
+
+
+def test_the_key_in_a_bearer_is_not_found_in_the_cache() -> None:
+    made = snapshot(api_keys=access())
+    assert made.establish(with_key(KEY), NOW).identity.state == State.PRESENT
+    assert made.establish(asked(KEY), NOW).identity.problem == Reason.MALFORMED_TOKEN
+
+
+def test_a_key_never_reaches_the_upstream() -> None:
+    made = snapshot(api_keys=access())
+    policy = keep_from_upstream(made.policy, "x-api-key")
+    decision = evaluate(policy, made.establish(with_key(KEY), NOW))
+    assert (decision.verdict, decision.remove_headers) == (Verdict.ALLOW, ("x-api-key",))
+    assert policy.digest == made.policy.digest
+    request = asked(headers={"x-role": ("user",), "x-api-key": (KEY,), "X_Api.Key": ("other",)})
+    response = external_auth_pb2.CheckResponse.FromString(
+        render_answer(Answer(decision=decision, audit_id="id"), request)
+    )
+    assert set(response.ok_response.headers_to_remove) == {"x-api-key", "X_Api.Key"}
+    assert evaluate(made.policy, made.establish(with_key(KEY), NOW)).remove_headers == ()
 
 
 def test_row_188_a_new_generation_knows_nothing_of_the_old() -> None:
@@ -224,3 +303,28 @@ def test_authorities_that_are_missing_are_errors() -> None:
     bundle = parse_authorities(TestAuthority().pem(), "bundle.pem")
     device = snapshot(device=settings, device_authorities=bundle).establish(asked(), NOW).device
     assert (State(device.state), Reason(device.problem)) == (State.INVALID, Reason.UNTRUSTED_CERTIFICATE)
+
+
+def test_a_workload_is_revoked_by_its_id_and_a_key_comes_before_a_certificate() -> None:
+    authority = TestAuthority()
+    domains = {"example.org": parse_authorities(authority.pem(), "bundle.pem")}
+    now, certificate = NOT_BEFORE + timedelta(hours=1), authority.workload(SPIFFE_ID)
+    gone = Revocation(kind=Kind.SUBJECT, value=SPIFFE_ID, issuer="spiffe://example.org")
+
+    def identity(**changes: object) -> facts_pb2.Identity:
+        return (
+            snapshot(trust_domains=domains, device=None, **changes)
+            .establish(asked(certificate=certificate), now)
+            .identity
+        )
+
+    assert State(identity().state) == State.PRESENT
+    refused = identity(revocations=RevocationList(entries=(gone,)))
+    assert (State(refused.state), Reason(refused.problem), refused.subject) == (
+        State.INVALID,
+        Reason.TOKEN_REVOKED,
+        "",
+    )
+    before = dataclasses.replace(gone, before=NOT_BEFORE)
+    assert State(identity(revocations=RevocationList(entries=(before,))).state) == State.PRESENT, "issued since"
+    assert State(identity(revocations=None).state) == State.ERROR
