@@ -3,6 +3,7 @@
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Callable
 
 from tests.fakes.clock import ManualClock
@@ -17,12 +18,13 @@ class Timers(ManualClock):
     def __init__(self) -> None:
         super().__init__()
         self._due: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
         self.pauses: list[float] = []
 
     async def pause(self, seconds: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pauses.append(seconds)
-        heapq.heappush(self._due, (self.monotonic() + seconds, len(self.pauses), future))
+        heapq.heappush(self._due, (self.monotonic() + seconds, next(self._order), future))
         await future
 
     def advance(self, seconds: float) -> None:
