@@ -18,7 +18,7 @@ LOCK ?=
 CHECKS := check-format check-lint check-types check-layers check-proto check-envoy check-wheel
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check $(CHECKS) proto bench benchlog benchseal lock clean venv
+.PHONY: help demo test check $(CHECKS) proto bench benchtokens benchlog benchseal lock clean venv
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -58,6 +58,9 @@ proto: $(STAMP) ## Generate iap_authz/_pb from proto/
 
 bench: $(STAMP) ## Measure; prints machine, ratios and raw output
 	$(BIN)/python -m bench
+
+benchtokens: $(STAMP) ## Measure tokens, cold and cached, by algorithm
+	$(BIN)/python -m bench.tokens
 
 benchlog: $(STAMP) ## Measure the audit log
 	$(BIN)/python -m bench.log

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -23,6 +23,12 @@ ROUTES = 10
 VAULT_KEY = "iap-vault+1+XjVZqejYnfhiEP/hhOFLDUpvVWzSd7vDiA1gnzbF8gk="
 """The public half of a key that was thrown away: what the measured sidecar seals to."""
 LIFETIME = dt.timedelta(hours=2)
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384")
+RSA_BITS = 2048
+SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+_HASHES: dict[str, hashes.HashAlgorithm] = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
+_CURVES: dict[str, ec.EllipticCurve] = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1()}
 
 RULE = (
     '"eng" in identity.groups && device.managed && device.disk_encrypted && device.age < duration("240h")'
@@ -40,13 +46,13 @@ class World:
     check: bytes
 
 
-def make_world(folder: Path) -> World:
-    """Write everything into `folder`."""
+def make_world(folder: Path, *, algorithm: str = "ES256") -> World:
+    """Write everything into `folder`. The token is signed with `algorithm`, one of ALGORITHMS."""
     folder.mkdir(parents=True)
     now = dt.datetime.now(dt.UTC)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _signing_key(algorithm)
     certificate = _certificate(now)
-    (folder / "jwks.json").write_text(json.dumps({"keys": [_jwk(key)]}))
+    (folder / "jwks.json").write_text(json.dumps({"keys": [_jwk(key, algorithm)]}))
     (folder / "devices.json").write_text(json.dumps(_inventory(certificate, now)))
     (folder / "networks.yaml").write_text('networks: {office: ["192.0.2.0/24"]}\n')
     (folder / "policy.yaml").write_text(_policy())
@@ -55,11 +61,11 @@ def make_world(folder: Path) -> World:
         "journal: {directory: journal, bound: 8 GiB}\npolicies: [policy.yaml]\n"
         f"seal: {{vault_key: '{VAULT_KEY}'}}\n"
         "identity: {issuers: [{name: corp, issuer: 'https://login.example.com/', audiences: [orders],"
-        " algorithms: [ES256], jwks_file: jwks.json}]}\n"
+        f" algorithms: [{algorithm}], jwks_file: jwks.json}}]}}\n"
         "device: {inventory_file: devices.json}\nlocation: {client_address: peer, networks_file: networks.yaml}\n"
         "deadline: 5s\nmax_in_flight: 4096\n"
     )
-    check = _check(_token(key, now), certificate)
+    check = _check(_token(key, algorithm, now), certificate)
     return World(folder=folder, config=folder / "sidecar.yaml", socket=f"unix:{folder}/authz.sock", check=check)
 
 
@@ -72,14 +78,36 @@ def _b64(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    numbers = key.public_key().public_numbers()
-    x, y = (_b64(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
-    return {"kty": "EC", "crv": "P-256", "kid": "k1", "use": "sig", "alg": "ES256", "x": x, "y": y}
+def _signing_key(algorithm: str) -> SigningKey:
+    if algorithm.startswith("RS"):
+        return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    return ec.generate_private_key(_CURVES[algorithm])
 
 
-def _token(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> str:
-    header = {"alg": "ES256", "typ": "JWT", "kid": "k1"}
+def _uint(number: int, size: int) -> str:
+    return _b64(number.to_bytes(size, "big"))
+
+
+def _jwk(key: SigningKey, algorithm: str) -> dict[str, str]:
+    named = {"kid": "k1", "use": "sig", "alg": algorithm}
+    if isinstance(key, rsa.RSAPrivateKey):
+        public = key.public_key().public_numbers()
+        return {"kty": "RSA", "n": _uint(public.n, RSA_BITS // 8), "e": _uint(public.e, 3), **named}
+    point, size = key.public_key().public_numbers(), key.key_size // 8
+    curve = f"P-{key.key_size}"
+    return {"kty": "EC", "crv": curve, "x": _uint(point.x, size), "y": _uint(point.y, size), **named}
+
+
+def _sign(key: SigningKey, algorithm: str, content: bytes) -> bytes:
+    digest = _HASHES[algorithm[2:]]
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(content, padding.PKCS1v15(), digest)
+    r, s = decode_dss_signature(key.sign(content, ec.ECDSA(digest)))
+    return b"".join(number.to_bytes(key.key_size // 8, "big") for number in (r, s))
+
+
+def _token(key: SigningKey, algorithm: str, now: dt.datetime) -> str:
+    header = {"alg": algorithm, "typ": "JWT", "kid": "k1"}
     claims = {
         "iss": "https://login.example.com/",
         "sub": "u-1842",
@@ -92,8 +120,7 @@ def _token(key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> str:
         "sid": "s-77",
     }
     signed = f"{_b64(json.dumps(header).encode())}.{_b64(json.dumps(claims).encode())}"
-    r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-    return f"{signed}.{_b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+    return f"{signed}.{_b64(_sign(key, algorithm, signed.encode()))}"
 
 
 def _certificate(now: dt.datetime) -> x509.Certificate:

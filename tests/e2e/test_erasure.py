@@ -71,8 +71,24 @@ def holding(live: Live, *secrets: bytes) -> list[str]:
     """The files that the services have written and that hold one of these."""
     folder = live.world.folder
     roots = [folder / name for name in WRITTEN]
-    files = [path for root in roots for path in (root.rglob("*") if root.is_dir() else [root]) if path.is_file()]
-    return [f"{path.relative_to(folder)}: {one!r}" for path in files for one in secrets if one in path.read_bytes()]
+    for _ in range(20):
+        files = [path for root in roots for path in (root.rglob("*") if root.is_dir() else [root]) if path.is_file()]
+        try:
+            contents = {path: path.read_bytes() for path in files}
+        except FileNotFoundError:
+            # A file took another name, or was trimmed, between the two: only a look at all of them says something.
+            continue
+        return [f"{path.relative_to(folder)}: {one!r}" for path in files for one in secrets if one in contents[path]]
+    raise AssertionError("the files change faster than they are read")
+
+
+def seal_epoch_of(live: Live, record: dict[str, object]) -> int:
+    """Of the key that seals a record."""
+    with sqlite3.connect(f"file:{live.logs.honest.store}/trail.sqlite?mode=ro", uri=True) as connection:
+        (key,) = connection.execute("select key from companions where log_index = ?", (record["index"],)).fetchone()
+        number = int.from_bytes(key, "big")
+        (epoch,) = connection.execute("select seal_epoch from subject_keys where number = ?", (number,)).fetchone()
+    return int.from_bytes(epoch, "big")
 
 
 def test_a_person_is_forgotten_and_every_proof_stays(live: Live, tmp_path: Path) -> None:
@@ -116,7 +132,10 @@ def test_a_person_is_forgotten_and_every_proof_stays(live: Live, tmp_path: Path)
     gone = [secret for number in erased for secret in before.get(number, ())]
     assert gone
     assert holding(live, subject.encode(), *gone) == []
-    assert found(live, "--subject", subject) == [], f"{late} was sealed before the sidecar heard of it, and erased too"
+    # The late one was erased too, unless the sidecar had heard of the erasure before, and sealed it with a new key.
+    left = found(live, "--subject", subject)
+    assert [one["audit_id"] for one in left] in ([], [late])
+    assert all(seal_epoch_of(live, one) >= int(done["seal_epoch"]) for one in left)
     for one in mine:
         shown = run(
             live, "records", "show", str(one["audit_id"]), "--unseal", "--reason", "x", token="investigator", want=3
@@ -131,8 +150,8 @@ def test_a_person_is_forgotten_and_every_proof_stays(live: Live, tmp_path: Path)
 
     again = live.ask(case).audit_id
     wait_indexed(live, again)
-    assert [one["audit_id"] for one in found(live, "--subject", subject)] == [again]
-    (anew,) = found(live, "--subject", subject, unseal=True)
-    assert subject_of(anew) == subject
+    anew = found(live, "--subject", subject, unseal=True)
+    assert [one["audit_id"] for one in anew] == [*(one["audit_id"] for one in left), again]
+    assert {subject_of(one) for one in anew} == {subject}
     fsck = [sys.executable, "-m", "iap_authz", "fsck", str(live.logs.honest.store), "--key", key]
     assert subprocess.run(fsck, capture_output=True, timeout=60, check=False).returncode == 0
