@@ -23,6 +23,7 @@ from hashlib import sha256
 from typing import Final
 
 from iap_authz.errors import Invalid, InvalidCredential, SourceUnavailable
+from iap_authz.facts.revision import check_revision
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
 
@@ -94,10 +95,8 @@ def check_succession(keys: ApiKeys, previous: ApiKeys | None) -> None:
 
     A revision, once there, must stay and must not go down. Without one a file cannot be told from an older one.
     """
-    if previous is None or previous.revision is None:
-        return
-    if keys.revision is None or keys.revision < previous.revision:
-        raise Invalid.of_file(keys.name, f"got revision {keys.revision}, want at least {previous.revision}")
+    if previous is not None:
+        check_revision(keys.name, keys.revision, previous.revision)
 
 
 def read_api_key(request: Request, header: str) -> str | None:

@@ -35,6 +35,7 @@ from typing import Final
 from iap_authz._pb.iap.facts.v1 import facts_pb2, reason_pb2
 from iap_authz.errors import Invalid, InvalidCredential, SourceUnavailable, shown
 from iap_authz.facts.certificate import ClientCertificate, check_certificate_time, parse_certificate
+from iap_authz.facts.revision import check_revision
 from iap_authz.model.reason import Reason
 
 Vouch = Callable[[bytes, datetime], object]
@@ -118,11 +119,8 @@ def check_succession(inventory: Inventory, previous: Inventory | None) -> None:
     """
     if previous is None:
         return
-    if previous.revision is not None:
-        if inventory.revision is None or inventory.revision < previous.revision:
-            message = f"got revision {inventory.revision}, want at least {previous.revision}"
-            raise Invalid.of_file(inventory.name, message)
-    elif inventory.taken < previous.taken:
+    check_revision(inventory.name, inventory.revision, previous.revision)
+    if previous.revision is None and inventory.taken < previous.taken:
         message = f"got one taken at {inventory.taken.isoformat()}, want at least {previous.taken.isoformat()}"
         raise Invalid.of_file(inventory.name, message)
 

@@ -26,7 +26,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
-from iap_authz.errors import Invalid, InvalidCredential, SourceUnavailable
+from iap_authz.errors import InvalidCredential, SourceUnavailable
+from iap_authz.facts.revision import check_revision
 from iap_authz.model.reason import Reason
 
 
@@ -102,9 +103,8 @@ class RevocationList:
 
 def check_succession(revocations: RevocationList, previous: RevocationList | None) -> None:
     """Raise Invalid if this list is older than the one in use: one put back would revive what was revoked since."""
-    if previous is not None and revocations.revision < previous.revision:
-        message = f"got revision {revocations.revision}, want at least {previous.revision}"
-        raise Invalid.of_file(revocations.name, message)
+    if previous is not None:
+        check_revision(revocations.name, revocations.revision, previous.revision)
 
 
 def judge_revocation(identity: facts_pb2.Identity, revocations: RevocationList | None, *, now: datetime) -> None:

@@ -18,15 +18,20 @@ Invariant: a fault quotes nothing that stands where a hash or an id should: it m
 import functools
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from iap_authz.adapters.facts.files import FileSource
-from iap_authz.adapters.facts.inventory_fields import FieldParser, parse_list, parse_revision, parse_text, parse_texts
+from iap_authz.adapters.facts.inventory_fields import (
+    FieldParser,
+    parse_list,
+    parse_revision,
+    parse_text,
+    parse_texts,
+    parse_time,
+)
 from iap_authz.adapters.facts.inventory_yaml import Steps
 from iap_authz.adapters.facts.listing import Report, parse_fields, read_listing
-from iap_authz.adapters.facts.timestamps import parse_timestamp
 from iap_authz.errors import Malformed, shown
 from iap_authz.facts.apikey import ID_HEX_DIGITS, ApiKey, ApiKeys
 
@@ -84,10 +89,6 @@ def _parse_hash(value: object) -> bytes:
     return bytes.fromhex(value)
 
 
-def _parse_time(value: object) -> datetime:
-    return parse_timestamp(parse_text(value))
-
-
 API_KEYS_FIELDS: Final[Mapping[str, FieldParser]] = {"revision": parse_revision, "keys": parse_list}
 API_KEY_FIELDS: Final[Mapping[str, FieldParser]] = {
     "id": parse_key_id,
@@ -96,8 +97,8 @@ API_KEY_FIELDS: Final[Mapping[str, FieldParser]] = {
     "subject": parse_subject,
     "scopes": parse_scopes,
     "groups": parse_texts,
-    "created": _parse_time,
-    "expires": _parse_time,
+    "created": parse_time,
+    "expires": parse_time,
 }
 _REQUIRED: Final = ("id", "name", "hmac_sha256", "subject", "created", "expires")
 

@@ -8,6 +8,7 @@ Text is taken as it is: no trimming, no case folding, no Unicode forms (ids are 
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from iap_authz.adapters.facts.timestamps import parse_timestamp
@@ -68,6 +69,11 @@ def _parse_flag(value: object) -> bool:
     return value
 
 
+def parse_time(value: object) -> datetime:
+    """A moment, as RFC 3339 writes it."""
+    return parse_timestamp(parse_text(value))
+
+
 def parse_revision(value: object) -> int:
     """The number of a file's generation."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= REVISION_MAX:
@@ -117,7 +123,7 @@ def _parse_text_map(value: object) -> dict[str, str]:
 
 INVENTORY_FIELDS: Final[Mapping[str, FieldParser]] = {
     "revision": parse_revision,
-    "taken": lambda value: parse_timestamp(parse_text(value)),
+    "taken": parse_time,
     "devices": parse_list,
 }
 DEVICE_FIELDS: Final[Mapping[str, FieldParser]] = {
@@ -134,7 +140,7 @@ DEVICE_FIELDS: Final[Mapping[str, FieldParser]] = {
     "enrolled": _parse_flag,
     "revoked": _parse_flag,
     "lost": _parse_flag,
-    "posture_time": lambda value: parse_timestamp(parse_text(value)),
+    "posture_time": parse_time,
     "tags": parse_texts,
     "labels": _parse_text_map,
     "model": parse_text,

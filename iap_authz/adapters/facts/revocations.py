@@ -18,10 +18,9 @@ from typing import Any, Final
 
 from iap_authz.adapters.facts.api_keys import parse_key_id
 from iap_authz.adapters.facts.files import FileSource
-from iap_authz.adapters.facts.inventory_fields import FieldParser, parse_list, parse_revision, parse_text
+from iap_authz.adapters.facts.inventory_fields import FieldParser, parse_list, parse_revision, parse_text, parse_time
 from iap_authz.adapters.facts.inventory_yaml import Steps
 from iap_authz.adapters.facts.listing import Report, parse_fields, read_listing
-from iap_authz.adapters.facts.timestamps import parse_timestamp
 from iap_authz.errors import Malformed, shown
 from iap_authz.facts.revocation import DATED, Kind, Revocation, RevocationList
 
@@ -39,17 +38,13 @@ def _parse_value(value: object) -> str:
     return parse_text(value, most=VALUE_MAX_CHARS)
 
 
-def _parse_time(value: object) -> object:
-    return parse_timestamp(parse_text(value))
-
-
 REVOCATIONS_FIELDS: Final[Mapping[str, FieldParser]] = {"revision": parse_revision, "revoked": parse_list}
 REVOKED_FIELDS: Final[Mapping[str, FieldParser]] = {
     "issuer": _parse_value,
     **{kind.value: _parse_value for kind in Kind},
     Kind.API_KEY.value: parse_key_id,
-    "before": _parse_time,
-    "until": _parse_time,
+    "before": parse_time,
+    "until": parse_time,
 }
 
 
