@@ -4,14 +4,17 @@
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from iap_authz.adapters.http.server import KeySetServer
 from iap_authz.adapters.keys.assertion import MemoryAssertionKey
 from iap_authz.config_assertion import AssertionConfig
 from iap_authz.errors import PolicyInvalid
 from iap_authz.policy.compiled import Policy, Route
 from iap_authz.ports import Clock
 from iap_authz.sidecar.assertions import Asserter, Assertions, AssertionSettings, NoAssertions
+
+if TYPE_CHECKING:
+    from iap_authz.adapters.http.server import KeySetServer
 
 NAMES_MAX = 5
 """Routes that a message names."""
@@ -24,7 +27,7 @@ class Asserting:
     """What signs, and the server of its keys. Neither is there without the section."""
 
     assertions: Assertions | None
-    server: KeySetServer | None
+    server: "KeySetServer | None"
 
     @property
     def asserter(self) -> Asserter:
@@ -50,6 +53,8 @@ def make_asserting(config: AssertionConfig | None, clock: Clock) -> Asserting:
     """Make the first keys; nothing is served yet."""
     if config is None:
         return Asserting(assertions=None, server=None)
+    from iap_authz.adapters.http.server import KeySetServer  # noqa: PLC0415 -- slow to import, and few assert
+
     settings = AssertionSettings(
         issuer=config.issuer, audience=config.audience, rotation_seconds=config.rotation.total_seconds()
     )

@@ -4,7 +4,6 @@
 from pathlib import Path
 
 from iap_authz.adapters.facts.files import FileSource
-from iap_authz.adapters.facts.https import HttpsEndpoint
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.config import SidecarConfig
 from iap_authz.config_identity import FetchConfig, IssuerConfig
@@ -47,6 +46,8 @@ def make_issuer_keys(config: SidecarConfig, clock: Clock) -> dict[str, IssuerKey
 
 
 def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, config: SidecarConfig, *, clock: Clock) -> IssuerKeys:
+    from iap_authz.adapters.facts.https import HttpsEndpoint  # noqa: PLC0415 -- slow to import, and few fetch
+
     place = KeyPlace(
         name=issuer.name,
         issuer=issuer.issuer,

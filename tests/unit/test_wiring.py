@@ -2,6 +2,8 @@
 """From a configuration to sources and snapshots: what refuses to start, and what a missing source means."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -256,3 +258,9 @@ def test_token_that_is_none_refuses_to_start_and_is_not_shown(tmp_path: Path, co
 def test_missing_token_refuses_to_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="cannot be read"):
         load_token(tmp_path / "token")
+
+
+def test_a_sidecar_that_neither_fetches_nor_asserts_loads_no_http_library() -> None:
+    """They take as long to import as a fifth of all the rest."""
+    script = "import sys, iap_authz.wiring; sys.exit(bool({'httpx', 'starlette', 'uvicorn'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
