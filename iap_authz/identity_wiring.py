@@ -6,10 +6,10 @@ from pathlib import Path
 from iap_authz.adapters.facts.files import FileSource
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.config import SidecarConfig
-from iap_authz.config_identity import FetchConfig, IssuerConfig
+from iap_authz.config_identity import BOUND_TO_POD, FetchConfig, IssuerConfig
 from iap_authz.errors import ConfigInvalid
 from iap_authz.facts.authorities import Authorities, parse_authorities
-from iap_authz.facts.issuer import Issuer
+from iap_authz.facts.issuer import Cluster, Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.signature import Algorithm
 from iap_authz.ports import Clock
@@ -46,7 +46,7 @@ def make_issuer_keys(config: SidecarConfig, clock: Clock) -> dict[str, IssuerKey
 
 
 def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, config: SidecarConfig, *, clock: Clock) -> IssuerKeys:
-    from iap_authz.adapters.facts.https import HttpsEndpoint  # noqa: PLC0415 -- slow to import, and few fetch
+    from iap_authz.adapters.facts.https import BearerFile, HttpsEndpoint  # noqa: PLC0415 -- slow to import, and few fetch
 
     place = KeyPlace(
         name=issuer.name,
@@ -55,7 +55,8 @@ def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, config: SidecarConfig
         interval=fetch.interval,
         max_stale=issuer.max_stale,
     )
-    endpoint = HttpsEndpoint(ca_file=fetch.ca_file, private_addresses=fetch.private_addresses)
+    token = BearerFile(file=fetch.token_file, url=fetch.jwks_url or issuer.issuer) if fetch.token_file else None
+    endpoint = HttpsEndpoint(ca_file=fetch.ca_file, private_addresses=fetch.private_addresses, token=token)
     store = CheckpointFile(config.journal.directory / f"keys-{issuer.name}", max_bytes=STORED_MAX_BYTES)
     return IssuerKeys(place, endpoint=endpoint, store=store, clock=clock)
 
@@ -72,4 +73,6 @@ def make_issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
         max_age=config.max_age,
         groups_claim=config.groups_claim,
         claims=config.claims,
+        email_domains=frozenset(config.email_domains),
+        cluster=None if config.kubernetes is None else Cluster(want_pod=config.kubernetes.bound_to == BOUND_TO_POD),
     )
