@@ -6,7 +6,7 @@ live and die with the generation, so no answer outlives the sources it came from
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
@@ -16,14 +16,18 @@ from iap_authz.facts.address import client_address
 from iap_authz.facts.apikey import ApiKeyAccess
 from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, establish_device
+from iap_authz.facts.forwarded import SOURCE as XFCC_SOURCE
+from iap_authz.facts.forwarded import ClientCertificate, Connection, Forwarding, find_client_certificate
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
 from iap_authz.facts.revocation import RevocationList, judge_revocation
+from iap_authz.facts.workload import SOURCE as MTLS_SOURCE
 from iap_authz.facts.workload import TrustDomains, establish_workload
+from iap_authz.facts.xfcc import XFCC_HEADER
 from iap_authz.model.reason import Reason
-from iap_authz.model.request import Request
+from iap_authz.model.request import UNTRUSTED_HEADERS, Request
 from iap_authz.policy.compiled import Policy
 
 TOKENS_MAX = 10_000
@@ -33,6 +37,8 @@ T = TypeVar("T")
 
 RECENT_MAX = 10_000
 """Certificates and addresses whose facts are kept within one second."""
+
+_UNTRUSTED_AND_XFCC = UNTRUSTED_HEADERS | {XFCC_HEADER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,8 @@ class Snapshot:
     """Told the `iss` of an issuer whose keys lack one that a token names. Never waits."""
     revocations: RevocationList | None = field(default_factory=RevocationList)
     api_keys: ApiKeyAccess | None = None
+    forwarding: Forwarding | None = None
+    """The proxies in front whose word on the client's certificate is taken. None: the handshake's alone."""
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
@@ -126,9 +134,15 @@ class Snapshot:
         second = now.replace(microsecond=0)
         facts = facts_pb2.Facts()
         facts.now.FromDatetime(second)
+        found = self._client_certificate(request, second)
+        if found is not None:
+            request = replace(
+                request, certificate=found.certificate, principal=found.principal, forwarded_by=found.forwarded_by
+            )
         facts.request.CopyFrom(
             establish_request(
                 request,
+                untrusted=UNTRUSTED_HEADERS if found is None or _is_believed(found) else _UNTRUSTED_AND_XFCC,
                 headers_read=self.policy.headers_read,
                 parameters_read=self.policy.query_parameters_read,
                 captures=self._captures(request),
@@ -139,8 +153,25 @@ class Snapshot:
         facts.device.CopyFrom(
             self.recent.get(second, "device", text=certificate, establish=lambda: self._device(certificate, second))
         )
+        if found is not None:
+            _say_forwarded(facts, found, knows_devices=self.device is not None)
         facts.location.CopyFrom(self._location(request, second))
         return facts
+
+    def _client_certificate(self, request: Request, now: datetime) -> ClientCertificate | None:
+        """Whose certificate the request came with; None: that of the handshake, because nothing else is configured."""
+        forwarding = self.forwarding
+        if forwarding is None:
+            return None
+        values = request.headers.get(XFCC_HEADER, ())
+        connection = Connection(certificate=request.certificate, principal=request.principal, forwarded=values)
+        lengths = " ".join(str(len(text)) for text in (connection.certificate, connection.principal, *values))
+        return self.recent.get(
+            now,
+            "certificate",
+            text="".join((lengths, " ", connection.certificate, connection.principal, *values)),
+            establish=lambda: find_client_certificate(connection, forwarding, self.trust_domains, now=now),
+        )
 
     def _captures(self, request: Request) -> Mapping[str, str]:
         match = self.policy.find_route(request.method, request.host, request.segments)
@@ -211,3 +242,23 @@ class Snapshot:
             max_build_age=self.location.max_build_age,
             country_field=self.location.country_field,
         )
+
+
+def _is_believed(found: ClientCertificate) -> bool:
+    """Whether the header said whose certificate it is, and not only claimed it."""
+    return bool(found.forwarded_by) and found.problem is None
+
+
+def _say_forwarded(facts: facts_pb2.Facts, found: ClientCertificate, *, knows_devices: bool) -> None:
+    """What a header of a proxy's came to, where no certificate says it: a bad one refuses on every route."""
+    identity = facts.identity
+    if found.forwarded_by and identity.source == MTLS_SOURCE:
+        identity.source = XFCC_SOURCE
+    if found.problem is None:
+        return
+    if identity.state == facts_pb2.ABSENT:
+        identity.CopyFrom(facts_pb2.Identity(state=found.state, problem=found.problem.value, source=XFCC_SOURCE))
+    if found.state == facts_pb2.INVALID:
+        facts.device.CopyFrom(facts_pb2.Device(state=found.state, problem=found.problem.value, source=XFCC_SOURCE))
+    elif knows_devices:
+        facts.device.CopyFrom(facts_pb2.Device(state=found.state, problem=Reason.SOURCE_ERROR.value))

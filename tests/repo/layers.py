@@ -28,7 +28,14 @@ WIRING = (
     "log_wiring",
     "key_wiring",
 )
-CONFIG_PARTS = ("config_identity", "config_credentials", "config_seal", "config_assertion", "config_listen")
+CONFIG_PARTS = (
+    "config_identity",
+    "config_credentials",
+    "config_certificate",
+    "config_seal",
+    "config_assertion",
+    "config_listen",
+)
 CONFIG = ("config", *CONFIG_PARTS, "log_config")
 ASSEMBLY = (
     *CONFIG,
@@ -63,6 +70,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "config": frozenset({*PURE, "_pb", *CONFIG_PARTS}),
     "config_credentials": frozenset({*PURE, "_pb"}),
     "config_identity": frozenset({*PURE, "_pb", "config_credentials"}),
+    "config_certificate": frozenset({*PURE, "_pb"}),
     "config_seal": frozenset({*PURE, "_pb"}),
     "config_assertion": frozenset({*PURE, "_pb", "config_listen"}),
     "config_listen": frozenset({*PURE, "_pb"}),
