@@ -50,6 +50,7 @@ PIECES = st.lists(
 @example('Subject="\\"')
 @example('Subject="\\\\"')
 @example('URI=";DNS="')
+@example("URI=a URI=b")
 def test_a_slow_reader_agrees_on_every_header(header: str) -> None:
     slow, elements = read_slowly(header), read(header)
     if slow is None or len(slow) > ELEMENTS_MAX or not all(_fits(dict_of(pairs)) for pairs in slow):
