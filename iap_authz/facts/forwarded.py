@@ -35,7 +35,7 @@ and the trust domains verify it again, as any other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -62,12 +62,18 @@ class Forwarding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """What our own Envoy says of one request's connection, and the values of its `x-forwarded-client-cert`."""
+class Peer:
+    """Who is connected to our Envoy: certificate and name as it says, and whether that is one of the proxies.
+
+    `proxy` is the SPIFFE id that was proven, and `sha256` the hash of the certificate that proves it; both empty for
+    everybody else. `problem`: it names a proxy, and whether it is one cannot be told.
+    """
 
     certificate: str
     principal: str
-    forwarded: Sequence[str]
+    proxy: str = ""
+    sha256: str = ""
+    problem: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,47 +91,47 @@ class ClientCertificate:
     problem: Reason | None = None
 
 
-def find_client_certificate(
-    connection: Connection, forwarding: Forwarding, domains: TrustDomains, *, now: datetime
-) -> ClientCertificate:
-    """The client's certificate, by the table above. Never raises."""
+def judge_peer(
+    certificate: str, principal: str, forwarding: Forwarding, domains: TrustDomains, *, now: datetime
+) -> Peer:
+    """Whether who shows `certificate`, and is called `principal` by our Envoy, is one of the proxies. Never raises."""
+    peer = Peer(certificate=certificate, principal=principal)
+    if not certificate:
+        return peer
     try:
-        proxy, digest = _proxy_of(connection, forwarding, domains, now=now)
+        parsed = parse_certificate(certificate)
+        found = spiffe_id_of(x509.load_der_x509_certificate(parsed.der))
+        if found is None or found.text not in forwarding.proxies:
+            return peer
+        check_certificate_time(parsed, now)
+        check_vouched(parsed, found, domains, principal=principal, now=now)
     except InvalidCredential:
-        proxy, digest = "", ""
+        return peer
     except SourceUnavailable:
-        return ClientCertificate(state=facts_pb2.ERROR, problem=Reason.NO_KEYS)
-    if not proxy:
-        state = facts_pb2.PRESENT if connection.certificate else facts_pb2.ABSENT
-        return ClientCertificate(certificate=connection.certificate, principal=connection.principal, state=state)
+        return replace(peer, problem=Reason.NO_KEYS)
+    return replace(peer, proxy=found.text, sha256=parsed.sha256)
+
+
+def find_client_certificate(peer: Peer, values: Sequence[str], forwarding: Forwarding) -> ClientCertificate:
+    """The client's certificate, by the table above; `values` are those of `x-forwarded-client-cert`. Never raises.
+
+    They are not looked at unless the peer is one of the proxies.
+    """
+    if peer.problem is not None:
+        return ClientCertificate(state=facts_pb2.ERROR, problem=peer.problem)
+    if not peer.proxy:
+        state = facts_pb2.PRESENT if peer.certificate else facts_pb2.ABSENT
+        return ClientCertificate(certificate=peer.certificate, principal=peer.principal, state=state)
     try:
-        element = _client_element(connection.forwarded, forwarding, peer_sha256=digest)
+        element = _client_element(values, forwarding, peer_sha256=peer.sha256)
         if element is None:
-            return ClientCertificate(forwarded_by=proxy)
+            return ClientCertificate(forwarded_by=peer.proxy)
         principal = _check_said(element)
     except InvalidCredential as error:
-        return ClientCertificate(forwarded_by=proxy, state=facts_pb2.INVALID, problem=Reason(error.reason))
+        return ClientCertificate(forwarded_by=peer.proxy, state=facts_pb2.INVALID, problem=Reason(error.reason))
     return ClientCertificate(
-        certificate=element.certificate, principal=principal, forwarded_by=proxy, state=facts_pb2.PRESENT
+        certificate=element.certificate, principal=principal, forwarded_by=peer.proxy, state=facts_pb2.PRESENT
     )
-
-
-def _proxy_of(
-    connection: Connection, forwarding: Forwarding, domains: TrustDomains, *, now: datetime
-) -> tuple[str, str]:
-    """The SPIFFE id of the peer, and the hash of its certificate, if it is one of the proxies; else two empty texts.
-
-    Raises InvalidCredential where it only says so, SourceUnavailable where that cannot be told.
-    """
-    if not connection.certificate:
-        return "", ""
-    parsed = parse_certificate(connection.certificate)
-    found = spiffe_id_of(x509.load_der_x509_certificate(parsed.der))
-    if found is None or found.text not in forwarding.proxies:
-        return "", ""
-    check_certificate_time(parsed, now)
-    check_vouched(parsed, found, domains, principal=connection.principal, now=now)
-    return found.text, parsed.sha256
 
 
 def _client_element(values: Sequence[str], forwarding: Forwarding, *, peer_sha256: str) -> XfccElement | None:

@@ -44,7 +44,7 @@ ELEMENTS_MAX: Final = 16
 """More proxies than anybody has in a row."""
 
 _PAIR = re.compile(
-    r"""([A-Za-z]+)=(?:"((?:[ !#-\[\]-~]|\\[ -~])*+)"|([!#-+\x2d-:<>-\[\]-~]*+))""",
+    r"""([A-Za-z]+)=(?:"([ !#-\[\]-~]*+(?:\\[ -~][ !#-\[\]-~]*+)*+)"|([!#-+\x2d-:<>-\[\]-~]*+))""",
     re.ASCII,
 )
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -8,6 +8,7 @@ live and die with the generation, so no answer outlives the sources it came from
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TypeVar, cast
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
@@ -17,7 +18,7 @@ from iap_authz.facts.apikey import ApiKeyAccess
 from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, establish_device
 from iap_authz.facts.forwarded import SOURCE as XFCC_SOURCE
-from iap_authz.facts.forwarded import ClientCertificate, Connection, Forwarding, find_client_certificate
+from iap_authz.facts.forwarded import ClientCertificate, Forwarding, find_client_certificate, judge_peer
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
@@ -159,18 +160,28 @@ class Snapshot:
         return facts
 
     def _client_certificate(self, request: Request, now: datetime) -> ClientCertificate | None:
-        """Whose certificate the request came with; None: that of the handshake, because nothing else is configured."""
+        """Whose certificate the request came with; None: that of the handshake, because nothing else is configured.
+
+        What a header says is kept for a proxy only, and by a hash: nobody else's headers take room here.
+        """
         forwarding = self.forwarding
         if forwarding is None:
             return None
+        certificate, principal = request.certificate, request.principal
+        peer = self.recent.get(
+            now,
+            "peer",
+            text=f"{len(principal)} {principal} {certificate}",
+            establish=lambda: judge_peer(certificate, principal, forwarding, self.trust_domains, now=now),
+        )
         values = request.headers.get(XFCC_HEADER, ())
-        connection = Connection(certificate=request.certificate, principal=request.principal, forwarded=values)
-        lengths = " ".join(str(len(text)) for text in (connection.certificate, connection.principal, *values))
+        if not peer.proxy or len(values) != 1:
+            return find_client_certificate(peer, values, forwarding)
         return self.recent.get(
             now,
             "certificate",
-            text="".join((lengths, " ", connection.certificate, connection.principal, *values)),
-            establish=lambda: find_client_certificate(connection, forwarding, self.trust_domains, now=now),
+            text=f"{peer.sha256} {sha256(values[0].encode('utf-8', 'surrogatepass')).hexdigest()}",
+            establish=lambda: find_client_certificate(peer, values, forwarding),
         )
 
     def _captures(self, request: Request) -> Mapping[str, str]:

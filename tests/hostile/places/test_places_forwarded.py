@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from iap_authz.facts.authorities import parse_authorities
-from iap_authz.facts.forwarded import ClientCertificate, Connection, Forwarding, find_client_certificate
+from iap_authz.facts.forwarded import ClientCertificate, Forwarding, find_client_certificate, judge_peer
 from iap_authz.facts.xfcc import XFCC_MAX_CHARS
 from iap_authz.model.reason import Reason, State
 from tests.fakes.authority import TestAuthority
@@ -49,8 +49,8 @@ TRUE = element_of(VICTIM)
 
 def ask(peer: x509.Certificate | None, *headers: str, hops: int = 1, principal: str = "") -> ClientCertificate:
     shown = "" if peer is None else envoy_form(peer)
-    connection = Connection(certificate=shown, principal=principal, forwarded=headers)
-    return find_client_certificate(connection, Forwarding(proxies=PROXIES, trusted_hops=hops), DOMAINS, now=NOW)
+    forwarding = Forwarding(proxies=PROXIES, trusted_hops=hops)
+    return find_client_certificate(judge_peer(shown, principal, forwarding, DOMAINS, now=NOW), headers, forwarding)
 
 
 def ours(peer: x509.Certificate, came: str = "") -> str:

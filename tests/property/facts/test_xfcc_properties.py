@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from iap_authz.errors import InvalidCredential
 from iap_authz.facts.authorities import parse_authorities
-from iap_authz.facts.forwarded import Connection, Forwarding, find_client_certificate
+from iap_authz.facts.forwarded import Forwarding, find_client_certificate, judge_peer
 from iap_authz.facts.xfcc import ELEMENTS_MAX, XfccElement, parse_xfcc
 from iap_authz.model.reason import Reason, State
 from tests.fakes.authority import TestAuthority
@@ -110,8 +110,7 @@ FORWARDING = Forwarding(proxies=frozenset({PROXY}))
 @given(st.lists(MARKS | PIECES, max_size=2), st.integers(1, 3))
 def test_no_text_gives_a_certificate_unless_it_is_well_formed(values: list[str], hops: int) -> None:
     forwarding = Forwarding(proxies=FORWARDING.proxies, trusted_hops=hops)
-    connection = Connection(certificate=FRONT, principal=PROXY, forwarded=values)
-    found = find_client_certificate(connection, forwarding, DOMAINS, now=NOW)
+    found = find_client_certificate(judge_peer(FRONT, PROXY, forwarding, DOMAINS, now=NOW), values, forwarding)
     assert (found.state, found.certificate, found.principal) == (State.INVALID, "", "")
     assert found.problem in (Reason.MALFORMED_XFCC, Reason.BAD_CERTIFICATE)
 
@@ -124,8 +123,8 @@ GOOD = f"{element_of(LEAF)},{element_of(PEER, cert=False)}"
 @given(st.integers(0, len(GOOD)), st.integers(0, 3), st.text(max_size=2) | st.sampled_from(['"', ",", ";", "\\", "="]))
 def test_a_good_header_that_is_changed_anywhere_gives_the_same_certificate_or_none(at: int, cut: int, put: str) -> None:
     changed = GOOD[:at] + put + GOOD[at + cut :]
-    connection = Connection(certificate=envoy_form(PEER), principal=PROXY, forwarded=(changed,))
-    found = find_client_certificate(connection, FORWARDING, DOMAINS, now=NOW)
+    peer = judge_peer(envoy_form(PEER), PROXY, FORWARDING, DOMAINS, now=NOW)
+    found = find_client_certificate(peer, (changed,), FORWARDING)
     if found.state == State.PRESENT:
         assert found.certificate == envoy_form(LEAF)
     else:

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from iap_authz.facts.authorities import Authorities, parse_authorities
-from iap_authz.facts.forwarded import ClientCertificate, Connection, Forwarding, find_client_certificate
+from iap_authz.facts.forwarded import ClientCertificate, Forwarding, find_client_certificate, judge_peer
 from iap_authz.model.reason import Reason, State
 from tests.fakes.authority import TestAuthority
 from tests.fakes.certificates import NOT_BEFORE, envoy_form, fingerprint_of, make_certificate
@@ -41,12 +41,9 @@ def find(
 ) -> ClientCertificate:
     """What is found where `peer` is connected to our Envoy, which names it as its certificate does."""
     shown = "" if peer is None else envoy_form(peer)
-    return find_client_certificate(
-        Connection(certificate=shown, principal=FRONT if principal is None else principal, forwarded=headers),
-        Forwarding(proxies=proxies, trusted_hops=hops),
-        DOMAINS,
-        now=NOT_BEFORE + timedelta(hours=hours),
-    )
+    forwarding = Forwarding(proxies=proxies, trusted_hops=hops)
+    name, now = FRONT if principal is None else principal, NOT_BEFORE + timedelta(hours=hours)
+    return find_client_certificate(judge_peer(shown, name, forwarding, DOMAINS, now=now), headers, forwarding)
 
 
 def by_handshake(found: ClientCertificate) -> tuple[str, str]:
@@ -95,9 +92,9 @@ def test_a_proxy_that_envoy_names_otherwise_is_none() -> None:
 
 
 def test_a_certificate_that_does_not_parse_is_judged_where_it_always_was() -> None:
-    connection = Connection(certificate="rubbish", principal="", forwarded=(FORGED,))
-    found = find_client_certificate(connection, Forwarding(proxies=frozenset({FRONT})), DOMAINS, now=NOW)
-    assert by_handshake(found) == ("rubbish", "")
+    forwarding = Forwarding(proxies=frozenset({FRONT}))
+    peer = judge_peer("rubbish", "", forwarding, DOMAINS, now=NOW)
+    assert by_handshake(find_client_certificate(peer, (FORGED,), forwarding)) == ("rubbish", "")
 
 
 def test_whether_it_is_a_proxy_cannot_be_told_without_authorities() -> None:

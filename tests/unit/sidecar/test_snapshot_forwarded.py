@@ -2,15 +2,18 @@
 """A client's certificate that a proxy in front has seen: what of it reaches the facts, and what each header costs."""
 
 import dataclasses
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 import pytest
 from cryptography import x509
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
+from iap_authz.facts import forwarded
 from iap_authz.facts.authorities import parse_authorities
 from iap_authz.facts.device import DeviceRecord, Inventory
-from iap_authz.facts.forwarded import Forwarding, find_client_certificate
+from iap_authz.facts.forwarded import Forwarding
 from iap_authz.facts.location import Networks
 from iap_authz.facts.xfcc import XFCC_HEADER
 from iap_authz.model.reason import Reason, State, Verdict
@@ -18,7 +21,7 @@ from iap_authz.model.request import Request
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.evaluate import evaluate
 from iap_authz.policy.source import SourceFile
-from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, Snapshot
+from iap_authz.sidecar.snapshot import DeviceSettings, LocationSettings, SecondCache, Snapshot
 from tests.fakes.authority import TestAuthority
 from tests.fakes.certificates import NOT_BEFORE, envoy_form, fingerprint_of
 from tests.fakes.tokens import claims, forge, rsa_issuer
@@ -35,6 +38,7 @@ routes:
   match: {paths: ["/orders"]}
   allow: [{id: orders, when: 'identity.spiffe_id == "spiffe://example.org/orders"'}]
 """
+T = TypeVar("T")
 NOW = NOT_BEFORE + timedelta(hours=1)
 OURS = TestAuthority()
 FRONT, ORDERS = "spiffe://example.org/front", "spiffe://example.org/orders"
@@ -164,27 +168,65 @@ def test_a_workload_that_is_refused_is_refused_as_what_the_proxy_said() -> None:
     assert (facts.identity.source, facts.request.forwarded_by) == ("xfcc", FRONT)
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """Calls of a function of `forwarded` by a snapshot, as they come."""
+    calls: list[object] = []
+    real = getattr(forwarded, name)
+
+    def counting(*arguments: object, **more: object) -> object:
+        calls.append(arguments)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(f"iap_authz.sidecar.snapshot.{name}", counting)
+    return calls
+
+
 def test_a_header_is_judged_once_a_second_and_the_answer_is_of_all_that_was_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    judged: list[object] = []
-
-    def counted(*arguments: object, **more: object) -> object:
-        judged.append(arguments)
-        return find_client_certificate(*arguments, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("iap_authz.sidecar.snapshot.find_client_certificate", counted)
+    judged, peers = counted(monkeypatch, "find_client_certificate"), counted(monkeypatch, "judge_peer")
     made = snapshot()
     for milliseconds in (0, 400, 999):
         assert made.establish(asked(HEADER), NOW + timedelta(milliseconds=milliseconds)).identity.spiffe_id == ORDERS
-    assert len(judged) == 1
-    made.establish(asked(HEADER), NOW + timedelta(seconds=1))
-    assert len(judged) == 2
-    for request in (asked(HEADER, HEADER), asked(HEADER, peer=CLIENT, principal=ORDERS), asked(HEADER, principal="")):
-        made.establish(request, NOW + timedelta(seconds=1))
-    assert len(judged) == 5
-    made.establish(asked(HEADER[:9], HEADER[9:]), NOW + timedelta(seconds=1))
-    assert len(judged) == 6, "two headers are not the one that they make together"
-    unconfigured = dataclasses.replace(made, forwarding=None)
-    unconfigured.establish(asked(HEADER), NOW)
-    assert len(judged) == 6
+    assert (len(judged), len(peers)) == (1, 1)
+    later = NOW + timedelta(seconds=1)
+    assert made.establish(asked(HEADER), later).identity.spiffe_id == ORDERS
+    assert (len(judged), len(peers)) == (2, 2)
+    for request in (asked(HEADER, HEADER), asked(HEADER[:9], HEADER[9:]), asked(HEADER[1:])):
+        assert made.establish(request, later).device.state == State.INVALID
+    other = svid(FRONT)
+    assert made.establish(asked(HEADER, peer=other), later).device.state == State.INVALID, "of another certificate"
+    assert made.establish(asked(HEADER, principal="CN=x"), later).device.state == State.ABSENT, "of another name"
+    assert made.establish(asked(HEADER), later).identity.spiffe_id == ORDERS
+    assert (len(judged), len(peers)) == (7, 4)
+    dataclasses.replace(made, forwarding=None).establish(asked(HEADER), NOW)
+    assert (len(judged), len(peers)) == (7, 4)
+
+
+class Watched(SecondCache):
+    """A cache that tells what is kept in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: set[tuple[str, str]] = set()
+
+    def get(self, second: datetime, family: str, *, text: str, establish: Callable[[], T]) -> T:
+        """The same, noted."""
+        self.kept.add((family, text))
+        return super().get(second, family, text=text, establish=establish)
+
+
+def test_headers_of_strangers_take_no_room() -> None:
+    cache = Watched()
+    made = snapshot(recent=cache)
+    long = [f"Hash={number:064x}" + ",By=a" * 1_000 for number in range(20)]
+    for header in long:
+        for peer in (None, CLIENT):
+            made.establish(asked(header, peer=peer, principal=""), NOW)
+    assert {family for family, _ in cache.kept} == {"peer", "workload", "device", "location"}
+    assert len([1 for family, _ in cache.kept if family == "peer"]) == 2
+    for header in long:
+        made.establish(asked(header), NOW)
+    lengths = [len(text) for family, text in cache.kept if family == "certificate"]
+    assert len(lengths) == 20
+    assert max(lengths) < 200
