@@ -118,6 +118,12 @@ def test_a_forged_header_is_recorded_as_what_the_client_claims(peer: x509.Certif
     assert facts.request.untrusted[XFCC_HEADER].startswith(HEADER[:100])
 
 
+def test_what_a_client_claims_is_recorded_in_part_and_without_nul() -> None:
+    facts = snapshot().establish(asked("a\0b" + "c" * 10_000, peer=None, principal=""), NOW)
+    assert facts.request.untrusted[XFCC_HEADER].startswith("a\N{REPLACEMENT CHARACTER}bccc")
+    assert facts.request.untrusted[XFCC_HEADER].endswith("... (10003 characters)")
+
+
 def test_a_client_without_a_certificate_behind_a_proxy_is_not_the_proxy() -> None:
     facts = snapshot().establish(asked(element_of(PROXY)), NOW)
     assert (facts.identity.state, facts.device.state) == (State.ABSENT, State.ABSENT)
