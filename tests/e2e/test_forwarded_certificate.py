@@ -77,7 +77,9 @@ def test_who_shows_the_front_no_certificate_has_none(row: tuple[Row, str]) -> No
     assert up.ask(up.front, "/orders", by=up.context()).reply.status == 401
 
 
-@pytest.mark.parametrize("forged", ["client", "client,front", "client,front,next", "two headers", "open quote"])
+@pytest.mark.parametrize(
+    "forged", ["client", "client,front", "client,front,next", "two headers", "open quote", "named in connection"]
+)
 @pytest.mark.parametrize("certificate", ["", "mallory"])
 @pytest.mark.parametrize("door", ["front", "ours"])
 def test_a_forged_header_makes_nobody(row: tuple[Row, str], door: str, certificate: str, forged: str) -> None:
@@ -89,9 +91,11 @@ def test_a_forged_header_makes_nobody(row: tuple[Row, str], door: str, certifica
         "client,front,next": [f"{client},{front},{behind}"],
         "two headers": [client, front],
         "open quote": [f'{client},Subject="'],
+        "named in connection": [client],
     }[forged]
     port = up.front if door == "front" else up.ours
     shown = [("X-Forwarded-Client-Cert", value) for value in values]
+    shown += [("Connection", XFCC)] if forged == "named in connection" else []
     answer = up.ask(port, "/anybody", by=up.context(certificate), headers=shown)
     facts = facts_of(answer)
     assert answer.reply.status == 200
