@@ -127,15 +127,22 @@ def mutated(draw: st.DrawFn, content: bytes) -> bytes:
     return bytes(changed)
 
 
-@st.composite
-def respelled(draw: st.DrawFn) -> bytes:
-    """A token or a key behind some scheme, parted in some way."""
-    scheme = draw(
-        st.sampled_from(("Bearer", "bearer", "BEARER", "Bearer:", "Basic", "DPoP", "JWT", "", "Bearer Bearer"))
-    )
-    between = draw(st.sampled_from((" ", " ", "", "  ", "\t", ", ", " =")))
-    behind = draw(st.sampled_from(("", "", " ", ",", ", x", "\t", ".")))
-    return f"{scheme}{between}{draw(texts())}{behind}".encode()
+SCHEMES: Final = ("Bearer", "bearer", "BEARER", "Bearer:", " Bearer", "DPoP", "")
+BETWEEN: Final = (" ", "", "  ", "\t", ' "')
+BEHIND: Final = ("", " ", "\t", ",", ".", "=", ", Bearer x")
+
+
+def spellings(text: str) -> list[bytes]:
+    """Every way to write a token or a key behind a scheme that these three make."""
+    return [
+        f"{scheme}{between}{text}{behind}".encode() for scheme in SCHEMES for between in BETWEEN for behind in BEHIND
+    ]
+
+
+def respelled() -> st.SearchStrategy[bytes]:
+    """One of them, of a good credential or a bad one."""
+    parts = (st.sampled_from(SCHEMES), st.sampled_from(BETWEEN), texts(), st.sampled_from(BEHIND))
+    return st.tuples(*parts).map(lambda pieces: "".join(pieces).encode())
 
 
 def texts() -> st.SearchStrategy[str]:

@@ -45,6 +45,7 @@ from tests.fakes.credentials import (
     is_somebody,
     issuers,
     mutated,
+    spellings,
 )
 from tests.fakes.tokens import NOW
 from tests.unit.sidecar.test_check import Bench
@@ -132,7 +133,7 @@ def edge() -> Iterator[Edge]:
         made.stop()
 
 
-def check(edge: Edge, raw: bytes, *, is_whole: bool = True) -> None:
+def check(edge: Edge, raw: bytes, *, is_whole: bool = True) -> Verdict:
     """Who is let in may be, says the oracle; and whoever may be is, if nothing else of the request is bad."""
     verdict, headers = edge.judge(raw), headers_of(raw)
     request = parse_check(raw)
@@ -141,6 +142,7 @@ def check(edge: Edge, raw: bytes, *, is_whole: bool = True) -> None:
         assert may_pass
     elif is_whole and request.problem is None and request.path in {"/open", "/closed"}:
         assert not may_pass, "somebody good is refused"
+    return verdict
 
 
 def raw_of(headers: Headers, path: str, *, raw: bool = True) -> bytes:
@@ -149,7 +151,7 @@ def raw_of(headers: Headers, path: str, *, raw: bool = True) -> bytes:
 
 @pytest.mark.time_bound(TIME_BOUND_SECONDS)
 @given(header_lists(), PATHS)
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(300))
 @example([("authorization", b"Basic YTpi, Bearer x")], "/open")
 @example([(HEADER, b"")], "/open")
 @example([("authorization", b"")], "/open")
@@ -187,6 +189,24 @@ def sequences() -> Sequence[Headers]:
     bad = [[("authorization", f"Bearer {token}".encode())] for token in bad_tokens()]
     cut = [[(name, value[:-1])] for ((name, value),) in good]
     return [*good, *bad, *cut, [(HEADER, KEY.encode())], [("authorization", f"Bearer {KEY}".encode())], []]
+
+
+@pytest.mark.parametrize("path", ["/closed", "/open"])
+def test_of_all_spellings_of_a_good_credential_one_is_good(edge: Edge, path: str) -> None:
+    """Exhausted, not sampled."""
+    token = good_tokens()[1]
+    let_in = [spelling for spelling in spellings(token) if _ask_with(edge, "authorization", spelling, path=path)]
+    others = [one for one in let_in if one != f"Bearer {token}".encode()]
+    assert len(let_in) - len(others) == 1
+    assert bool(others) is (path == "/open"), "another scheme, which shows nobody"
+    for name in ("x_api_key", "api-key", "authorization"):
+        assert not _ask_with(edge, name, KEY.encode(), path="/closed")
+    let_in = [spelling for spelling in spellings(KEY) if _ask_with(edge, HEADER, spelling, path=path)]
+    assert let_in == [KEY.encode()]
+
+
+def _ask_with(edge: Edge, name: str, value: bytes, *, path: str) -> bool:
+    return check(edge, raw_of([(name, value)], path)) is Verdict.ALLOW
 
 
 def test_each_credential_after_each_other_one_is_judged_alone(edge: Edge) -> None:
