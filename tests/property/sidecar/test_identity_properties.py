@@ -14,7 +14,7 @@ A longer run: `pytest --hypothesis-profile long tests/property/sidecar/test_iden
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,7 +93,7 @@ class Edge:
         )
         await self.server.start()
         self.channel = grpc.aio.insecure_channel(f"unix:{self.socket}")
-        self.call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/{SERVICE}/Check")
+        self.call: Callable[[bytes], Awaitable[bytes]] = self.channel.unary_unary(f"/{SERVICE}/Check")
 
     async def _ask(self, raw: bytes) -> bytes:
         return await self.call(raw)
