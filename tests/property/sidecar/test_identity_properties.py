@@ -14,7 +14,7 @@ A longer run: `pytest --hypothesis-profile long tests/property/sidecar/test_iden
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,7 +93,7 @@ class Edge:
         )
         await self.server.start()
         self.channel = grpc.aio.insecure_channel(f"unix:{self.socket}")
-        self.call: Callable[[bytes], Awaitable[bytes]] = self.channel.unary_unary(f"/{SERVICE}/Check")
+        self.call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/{SERVICE}/Check")
 
     async def _ask(self, raw: bytes) -> bytes:
         return await self.call(raw)
@@ -146,7 +146,7 @@ def check(edge: Edge, raw: bytes, *, is_whole: bool = True) -> Verdict:
 
 
 def raw_of(headers: Headers, path: str, *, raw: bool = True) -> bytes:
-    return check_request(path=path, headers=headers, raw=raw).SerializeToString()
+    return bytes(check_request(path=path, headers=headers, raw=raw).SerializeToString())
 
 
 @pytest.mark.time_bound(TIME_BOUND_SECONDS)
@@ -156,6 +156,8 @@ def raw_of(headers: Headers, path: str, *, raw: bool = True) -> bytes:
 @example([(HEADER, b"")], "/open")
 @example([("authorization", b"")], "/open")
 @example([("x-api-\u212aey", KEY.encode())], "/closed")
+@example([("authorization", b"Bearer \xff" + good_tokens()[0].encode())], "/closed")
+@example([(HEADER, KEY.encode() + b"\xff")], "/closed")
 def test_any_headers_let_in_only_who_has_shown_one_good_credential(edge: Edge, headers: Headers, path: str) -> None:
     check(edge, raw_of(headers, path))
 
