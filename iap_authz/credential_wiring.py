@@ -50,6 +50,11 @@ def revocations_in_force(slots: CredentialSlots) -> RevocationList | None:
     return slots.revocations.served if slots.revocations is not None else RevocationList()
 
 
+def served_api_keys(slots: CredentialSlots) -> ApiKeys | None:
+    """The API keys in force; None where none are taken, or their file cannot be used."""
+    return slots.api_keys.served if slots.api_keys is not None else None
+
+
 def api_key_access(config: SidecarConfig, slots: CredentialSlots) -> ApiKeyAccess | None:
     """For a snapshot: None where API keys are not taken."""
     if config.api_keys is None or slots.api_keys is None:

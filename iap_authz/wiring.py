@@ -30,6 +30,7 @@ from iap_authz.credential_wiring import (
     api_key_access,
     make_credential_slots,
     revocations_in_force,
+    served_api_keys,
 )
 from iap_authz.errors import ConfigInvalid, SourceUnavailable
 from iap_authz.facts.authorities import Authorities
@@ -37,6 +38,7 @@ from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.keyset import KeySet
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.identity_wiring import authorities_slot, keys_slot, make_forwarding, make_issuer, make_issuer_keys
+from iap_authz.key_use_wiring import make_key_use_notes
 from iap_authz.policy.compiled import Policy
 from iap_authz.policy_wiring import make_policy_slot, policy_in_force
 from iap_authz.ports import FactSource
@@ -46,6 +48,7 @@ from iap_authz.seal_wiring import make_sealing
 from iap_authz.shipping_wiring import load_token, make_shipper
 from iap_authz.sidecar.check import Check
 from iap_authz.sidecar.issuer_keys import IssuerKeys
+from iap_authz.sidecar.key_uses import KeyUseNotes
 from iap_authz.sidecar.refresh import Refresher, Slot
 from iap_authz.sidecar.refusals import RefusalCounter
 from iap_authz.sidecar.service import Measures, Sidecar, nothing_to_drain
@@ -155,6 +158,7 @@ def build_snapshot(
     *,
     previous: Snapshot | None = None,
     want_keys: Callable[[str], None] = lambda _issuer: None,
+    notes: KeyUseNotes | None = None,
 ) -> Snapshot:
     """One generation from what the slots hold now. Verified credentials are kept while issuers and API keys are."""
     policy = slots.policy.served
@@ -185,6 +189,7 @@ def build_snapshot(
         revocations=revocations_in_force(slots.credentials),
         api_keys=api_keys,
         forwarding=make_forwarding(config),
+        note_use=notes.note if notes is not None else None,
         tokens=previous.tokens if previous is not None and same else TokenCache(),
     )
 
@@ -219,6 +224,8 @@ class SidecarProcess:
         )
         self._clock = SystemClock(floor=self._journal.predecessor_time)
         self._refusals = RefusalCounter(self._journal, self._clock)
+        credentials = self._slots.credentials
+        self._key_uses = make_key_use_notes(config, lambda: served_api_keys(credentials), clock=self._clock)
         self._sealing = make_sealing(config, self._journal, directory=self._journal.directory, monotonic=monotonic)
         self._asserting = make_asserting(config.assertion, self._clock)
         self._backlog = FileBacklog(self._journal)
@@ -273,11 +280,14 @@ class SidecarProcess:
             keys = self._sealing.keys
             works = [self._sidecar.run(), self._tell_sources(server), *(each.run() for each in refreshers)]
             works += [] if keys is None else [keys.run()]
+            works += [] if self._key_uses is None else [self._key_uses.run()]
             works += [fetched.run(refreshers[-1].wake) for fetched in self._issuer_keys.values()]
             await run_together(self._stopping.wait(), *works, *self._asserting.works())
         finally:
             await server.stop(STOP_GRACE_SECONDS)
             await self._asserting.stop()
+            if self._key_uses is not None:
+                await self._key_uses.flush()
             await self._sidecar.stop(self._cause)
 
     def _renew(self) -> None:
@@ -353,7 +363,7 @@ class SidecarProcess:
             refusals=self._refusals,
             started=body,
             build=lambda previous: build_snapshot(
-                self._config, self._slots, previous=previous, want_keys=self._want_keys
+                self._config, self._slots, previous=previous, want_keys=self._want_keys, notes=self._key_uses
             ),
             measure=self._measure,
             drain=shipper.drain if shipper is not None else nothing_to_drain,

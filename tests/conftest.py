@@ -8,7 +8,8 @@
   library catches ends it with a traceback of every thread; code stuck in C is ended with the whole run, a little later.
 - **Processes.** The run adopts its orphans (child subreaper), and ends badly when one of its processes outlives it.
 - **Skips.** With `IAP_CI=1` a skip is a failure, at collection too: there, everything a test needs has been installed.
-- **Hypothesis.** Profile `ci` with `IAP_CI=1`: derandomized. Otherwise `default`. Neither measures time.
+- **Hypothesis.** Profile `ci` with `IAP_CI=1`: derandomized. Otherwise `default`. `--hypothesis-profile long` draws
+  many more where a property says so. None measures time.
 
 `tests/repo/test_guards.py` breaks each of these rules on purpose.
 """
@@ -51,6 +52,7 @@ IN_CI = os.environ.get("IAP_CI") == "1"
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=20_000, print_blob=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "default")
 
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from iap_authz.cli.keys_new import AsJson, Label, Module, PinFile, Token, new, show_verifiers, token_options
+from iap_authz.cli.keys_used import used
 from iap_authz.errors import ConfigInvalid, Conflict
 from iap_authz.key_wiring import (
     DatedVault,
@@ -35,6 +36,7 @@ from iap_authz.log_config import load_log_config
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(new, name="new", help="Make a key or a token.")
+app.command("used")(used)
 
 KeyFile = Annotated[Path, typer.Argument(help="The key file of a log or of a vault.")]
 

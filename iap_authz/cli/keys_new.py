@@ -184,7 +184,7 @@ def new_api_key(
         subject=subject or name,
         scopes=scope or [],
         groups=group or [],
-        lifetime=_lifetime(expires),
+        lifetime=parse_span(expires, option="--expires"),
     )
     if as_json:
         typer.echo(json.dumps({"key": made.text, "entry": made.entry}))
@@ -195,10 +195,11 @@ def new_api_key(
     typer.echo(f"entry, for `keys:` in the file that identity.api_keys.file names:\n- {json.dumps(made.entry)}")
 
 
-def _lifetime(text: str) -> timedelta:
+def parse_span(text: str, *, option: str) -> timedelta:
+    """Days or hours, as `option` has them. Raises BadParameter."""
     match = _LIFETIME.fullmatch(text)
     if match is None:
-        raise typer.BadParameter("want days or hours, such as 90d or 12h", param_hint="--expires")
+        raise typer.BadParameter("want days or hours, such as 90d or 12h", param_hint=option)
     number = int(match[1])
     return timedelta(days=number) if match[2] == "d" else timedelta(hours=number)
 

@@ -12,7 +12,8 @@ scheme beside it is ambiguous, because somebody behind us may believe the other 
 one, since Envoy joins two headers with it.
 
 Whether a key was wrong or has expired is told only to who has shown its secret. Deliberately not here: keys in the
-query, in cookies or in `authorization`; counting the use of a key.
+query, in cookies or in `authorization`; counting the use of a key (`key_use`
+has when the last one was).
 """
 
 import hmac
@@ -37,6 +38,9 @@ PEPPER_BYTES: Final = 32
 
 FUTURE_SKEW: Final = timedelta(seconds=60)
 """How far the clock of the machine that made a key may be ahead of ours."""
+
+SOURCE_PREFIX: Final = "api-key:"
+"""How the source of an identity begins that a key has proven; its name follows (facts.proto)."""
 
 _LABEL: Final = b"iap-authz/api-key/v1\x00"
 _API_KEY = re.compile(rf"iap_([0-9a-f]{{{ID_HEX_DIGITS}}})_[0-9a-f]{{{SECRET_HEX_DIGITS}}}", re.ASCII)

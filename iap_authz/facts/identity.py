@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import InvalidCredential, SourceUnavailable
-from iap_authz.facts.apikey import ApiKey, ApiKeyAccess, verify_api_key
+from iap_authz.facts.apikey import SOURCE_PREFIX, ApiKey, ApiKeyAccess, verify_api_key
 from iap_authz.facts.claims import Claims
 from iap_authz.facts.credential import DEFAULT_SOURCES, Shown, TokenSource, read_credential, shown_text
 from iap_authz.facts.issuer import Issuer
@@ -139,7 +139,7 @@ def _digest(text: str) -> bytes:
 def _machine(key: ApiKey) -> facts_pb2.Identity:
     identity = facts_pb2.Identity(
         state=facts_pb2.PRESENT,
-        source=f"api-key:{key.name}",
+        source=f"{SOURCE_PREFIX}{key.name}",
         kind="machine",
         subject=key.subject,
         groups=key.groups,

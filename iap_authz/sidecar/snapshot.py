@@ -129,6 +129,8 @@ class Snapshot:
     api_keys: ApiKeyAccess | None = None
     forwarding: Forwarding | None = None
     """The proxies in front whose word on the client's certificate is taken. None: the handshake's alone."""
+    note_use: Callable[[facts_pb2.Identity, datetime], None] | None = None
+    """Told each identity once it is established, where API keys are taken. Never waits."""
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
@@ -208,6 +210,8 @@ class Snapshot:
         else:
             facts.identity.CopyFrom(self._fresh_identity(request, credential, now))
         judge_revocation(facts.identity, self.revocations, now=now)
+        if self.note_use is not None:
+            self.note_use(facts.identity, now)
 
     def _fresh_identity(self, request: Request, credential: str | None, now: datetime) -> facts_pb2.Identity:
         """Who asks, by a credential that no cache knows; or by their certificate where none is shown."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,16 +19,20 @@ from cryptography.x509.oid import NameOID
 
 PEM = serialization.Encoding.PEM
 
+HOLD_SECONDS = 100.0
+"""A guard against a test that releases nothing; nothing is measured by it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One answer. `etag` makes it conditional; `slow` holds it back until the server ends."""
+    """One answer. `etag` makes it conditional; `slow` holds it back until `release`, `half` the second half of it."""
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     etag: str = ""
     slow: bool = False
+    half: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +45,23 @@ class Idp:
     asked: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+    deaf: bool = False
+    """Connections are taken, and nothing is read from them or said to them until `release`."""
+    connected: int = 0
+    holding: int = 0
+    """How many of them wait for `release`."""
+
+    def release(self) -> None:
+        """Let what is held back go on; what comes next may be held back again."""
+        released, self.ended = self.ended, threading.Event()
+        released.set()
+
+    def hold(self) -> None:
+        """Wait for `release`, or the end of the server."""
+        ended = self.ended
+        self.holding += 1
+        ended.wait(HOLD_SECONDS)
+        self.holding -= 1
 
     def url(self, path: str, *, host: str = "127.0.0.1") -> str:
         return f"https://{host}:{self.port}{path}"
@@ -106,7 +128,7 @@ def serving_idp(folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localho
             idp.tokens.append(self.headers.get("authorization", ""))
             said = idp.answers.get(self.path, Said(status=404))
             if said.slow:
-                idp.ended.wait(30)
+                idp.hold()
             status = 304 if said.etag and said.etag == known else said.status
             body = b"" if status == 304 else said.body
             self.send_response(status)
@@ -114,12 +136,24 @@ def serving_idp(folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localho
                 self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            middle = len(body) // 2 if said.half else 0
+            self.wfile.write(body[:middle])
+            if said.half:
+                idp.hold()
+            self.wfile.write(body[middle:])
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    server, tls = _Server(("127.0.0.1", 0), Handler), _make_tls(folder, list(names))
+    class Listener(_Server):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            idp.connected += 1
+            if idp.deaf:
+                idp.hold()
+            else:
+                super().finish_request(request, client_address)
+
+    server, tls = Listener(("127.0.0.1", 0), Handler), _make_tls(folder, list(names))
     server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     idp.port = int(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -127,7 +161,7 @@ def serving_idp(folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localho
     try:
         yield idp
     finally:
-        idp.ended.set()
+        idp.release()
         server.shutdown()
         server.server_close()
         thread.join()

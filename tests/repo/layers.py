@@ -27,6 +27,7 @@ WIRING = (
     "privacy_wiring",
     "log_wiring",
     "key_wiring",
+    "key_use_wiring",
 )
 CONFIG_PARTS = (
     *("config_identity", "config_credentials", "config_tokens", "config_certificate"),
@@ -77,11 +78,13 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "assertion_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config_assertion"},
     "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"},
     "credential_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "config_credentials"},
+    "key_use_wiring": BELOW_SERVICES | {"client", "sidecar", "adapters.*", "config"},
     "policy_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "assertion_wiring"},
     "shipping_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config"},
     "wiring": BELOW_SERVICES
     | {*SERVICES, "adapters", "adapters.*", *CONFIG}
-    | {"identity_wiring", "credential_wiring", "policy_wiring", "seal_wiring", "assertion_wiring", "shipping_wiring"},
+    | {"identity_wiring", "credential_wiring", "policy_wiring", "seal_wiring", "assertion_wiring", "shipping_wiring"}
+    | {"key_use_wiring"},
     "privacy_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "key_wiring"},
     "log_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "log_config", "privacy_wiring"},
     "key_wiring": BELOW_SERVICES | {"adapters", "adapters.*"},

@@ -101,8 +101,7 @@ class _Reading:
                 self._note(Reason.MALFORMED_HEADER)
                 continue
             self._check_value(value)
-            name = entry.key.lower()
-            headers[name] = (*headers[name], value) if name in headers else (value,)
+            self._add(headers, entry.key, value)
         return headers
 
     def _joined_headers(self) -> Mapping[str, tuple[str, ...]]:
@@ -110,9 +109,18 @@ class _Reading:
         if len(self.http.headers) > HEADERS_MAX:
             self._note(Reason.MALFORMED_HEADER)
             return {}
-        for value in self.http.headers.values():
+        headers: dict[str, tuple[str, ...]] = {}
+        for name, value in self.http.headers.items():
             self._check_value(value)
-        return {name.lower(): (value,) for name, value in self.http.headers.items()}
+            self._add(headers, name, value)
+        return headers
+
+    def _add(self, headers: dict[str, tuple[str, ...]], said: str, value: str) -> None:
+        """Two spellings of one name are two values of it, in either form: none of them is the one that counts."""
+        if not said.isascii():  # a letter beyond ASCII may be one of ASCII in lower case, and then another header
+            self._note(Reason.MALFORMED_HEADER)
+        name = said.lower()
+        headers[name] = (*headers[name], value) if name in headers else (value,)
 
     def _check_value(self, value: str) -> None:
         if not value.isprintable() and any(character < " " and character != "\t" for character in value):

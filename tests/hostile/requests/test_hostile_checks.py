@@ -90,6 +90,19 @@ def test_row_125_header_bytes(value: bytes) -> None:
     assert parsed(headers=[("x-any", value)]).problem is Reason.MALFORMED_HEADER
 
 
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "joined"])
+def test_a_name_beyond_ascii_is_no_other_header(*, raw: bool) -> None:
+    """The Kelvin sign in lower case is a k."""
+    assert parsed(headers=[("x-api-\u212aey", "1")], raw=raw).problem is Reason.MALFORMED_HEADER
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "joined"])
+def test_two_spellings_of_a_name_are_two_values(*, raw: bool) -> None:
+    request = parsed(headers=[("Authorization", "Bearer a"), ("authorization", "Bearer b")], raw=raw)
+    assert sorted(request.headers["authorization"]) == ["Bearer a", "Bearer b"]
+    assert request.header("authorization") is None
+
+
 def test_joined_headers_are_read_and_said_to_be_so() -> None:
     request = parsed(headers=[("authorization", "Bearer a")], raw=False)
     assert request.header("authorization") == "Bearer a"
