@@ -6,6 +6,7 @@ does not hold up a revocation.
 """
 
 import logging
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from iap_authz.adapters.facts.api_keys import api_keys_source
@@ -15,7 +16,8 @@ from iap_authz.config import SidecarConfig
 from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig
 from iap_authz.facts import apikey, revocation
 from iap_authz.facts.apikey import ApiKeyAccess, ApiKeys
-from iap_authz.facts.revocation import Revocation, RevocationList
+from iap_authz.facts.revocation import Kind, Revocation, RevocationList
+from iap_authz.facts.workload import issuer_of
 from iap_authz.sidecar.refresh import Slot
 
 API_KEYS_MAX_STALE_SECONDS = 3_600.0
@@ -38,7 +40,7 @@ class CredentialSlots:
 
 def make_credential_slots(config: SidecarConfig) -> CredentialSlots:
     """The sources that `config` names, nothing loaded yet but the pepper. Raises ConfigInvalid where that is wrong."""
-    issuers = frozenset(issuer.issuer for issuer in config.issuers)
+    issuers = {issuer.issuer for issuer in config.issuers} | {issuer_of(domain.name) for domain in config.trust_domains}
     return CredentialSlots(
         revocations=_revocations_slot(config.revocations, issuers) if config.revocations is not None else None,
         api_keys=_api_keys_slot(config.api_keys) if config.api_keys is not None else None,
@@ -57,7 +59,7 @@ def api_key_access(config: SidecarConfig, slots: CredentialSlots) -> ApiKeyAcces
     return ApiKeyAccess(header=config.api_keys.header, keys=slots.api_keys.served)
 
 
-def _revocations_slot(config: RevocationsConfig, issuers: frozenset[str]) -> Slot[RevocationList]:
+def _revocations_slot(config: RevocationsConfig, issuers: AbstractSet[str]) -> Slot[RevocationList]:
     def check_succession(new: RevocationList, last: RevocationList | None) -> None:
         revocation.check_succession(new, last)
         _warn_of_others(new.entries, issuers)
@@ -69,9 +71,13 @@ def _revocations_slot(config: RevocationsConfig, issuers: frozenset[str]) -> Slo
     )
 
 
-def _warn_of_others(entries: tuple[Revocation, ...], issuers: frozenset[str]) -> None:
-    """An issuer that nobody configured may be that of another sidecar, or a slip that revokes nobody."""
-    others = sorted({entry.issuer for entry in entries if entry.issuer} - issuers)
+def _warn_of_others(entries: tuple[Revocation, ...], issuers: AbstractSet[str]) -> None:
+    """An issuer that nobody configured may be that of another sidecar, or a slip that revokes nobody.
+
+    Of authorities nothing is known here: a certificate's may be an intermediate that only Envoy has met.
+    """
+    named = {entry.issuer for entry in entries if entry.issuer and entry.kind is not Kind.SERIAL}
+    others = sorted(named - issuers)
     if others:
         _log.warning("the revocations name issuers that are not configured here", extra={"issuers": others[:5]})
 

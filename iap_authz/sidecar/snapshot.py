@@ -21,6 +21,7 @@ from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
 from iap_authz.facts.revocation import RevocationList, judge_revocation
+from iap_authz.facts.revoked_certificate import judge_device, judge_workload
 from iap_authz.facts.workload import TrustDomains, establish_workload
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
@@ -174,8 +175,13 @@ class Snapshot:
             now,
             "workload",
             text=f"{principal} {certificate}",
-            establish=lambda: establish_workload(certificate, principal, self.trust_domains, now),
+            establish=lambda: self._known_workload(certificate, principal, now),
         )
+
+    def _known_workload(self, certificate: str, principal: str, now: datetime) -> facts_pb2.Identity:
+        identity = establish_workload(certificate, principal, self.trust_domains, now)
+        judge_workload(identity, certificate, self.revocations, now=now)
+        return identity
 
     def _vouch_device(self, der: bytes, now: datetime) -> None:
         if self.device_authorities is None:
@@ -183,6 +189,12 @@ class Snapshot:
         self.device_authorities.check_issued(der, now)
 
     def _device(self, certificate: str, now: datetime) -> facts_pb2.Device:
+        """Which device asks; and, device or not, whether its certificate may still be shown."""
+        device = self._known_device(certificate, now)
+        judge_device(device, certificate, self.revocations, now=now)
+        return device
+
+    def _known_device(self, certificate: str, now: datetime) -> facts_pb2.Device:
         if self.device is None:
             return facts_pb2.Device(state=facts_pb2.ABSENT)
         return establish_device(
