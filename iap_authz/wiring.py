@@ -86,7 +86,7 @@ class Slots:
         optional = (self.device_authorities, self.inventory, self.networks, self.geography)
         others: list[Any] = [*self.keys.values(), *self.trust_domains.values()]
         others += [slot for slot in optional if slot is not None]
-        return [self.credentials.all(), [*others, self.policy]]
+        return [*self.credentials.apart(), [*others, self.policy]]
 
 
 def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None = None) -> Slots:
@@ -258,7 +258,7 @@ class SidecarProcess:
     async def _serve_checks(self, started: Callable[[int], None]) -> None:
         """The life of the writer; whoever ships it outlives it, so that its last record can be shipped too."""
         server = self._make_server()
-        refreshers = [self._make_refresher(slots) for slots in self._slots.apart() if slots]
+        refreshers = [self._make_refresher(slots) for slots in self._slots.apart()]
         self._take_signals(refreshers)
         try:
             await self._sidecar.start()
@@ -276,6 +276,7 @@ class SidecarProcess:
             await server.stop(STOP_GRACE_SECONDS)
             await self._asserting.stop()
             await self._sidecar.stop(self._cause)
+            self._slots.credentials.close()
 
     def _want_keys(self, issuer: str) -> None:
         for config in self._config.issuers:
