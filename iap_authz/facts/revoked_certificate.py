@@ -26,6 +26,7 @@ from iap_authz.errors import InvalidCredential, SourceUnavailable
 from iap_authz.facts.certificate import parse_certificate
 from iap_authz.facts.distinguished import issuer_of
 from iap_authz.facts.revocation import CERTIFICATE_KINDS, Kind, Name, RevocationList
+from iap_authz.facts.workload import refused_workload
 from iap_authz.model.reason import Reason
 
 
@@ -56,14 +57,9 @@ def judge_workload(
     try:
         check_certificate_not_revoked(certificate, revocations, now=now)
     except InvalidCredential as error:
-        state, reason = facts_pb2.INVALID, Reason(error.reason)
+        identity.CopyFrom(refused_workload(facts_pb2.INVALID, error.reason))
     except SourceUnavailable:
-        state, reason = facts_pb2.ERROR, Reason.SOURCE_ERROR
-    else:
-        return
-    source = identity.source
-    identity.Clear()
-    identity.state, identity.problem, identity.source = state, reason.value, source
+        identity.CopyFrom(refused_workload(facts_pb2.ERROR, Reason.SOURCE_ERROR))
 
 
 def check_certificate_not_revoked(certificate: str, revocations: RevocationList | None, *, now: datetime) -> None:

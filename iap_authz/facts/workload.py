@@ -82,6 +82,11 @@ def _present(parsed: ClientCertificate, found: SpiffeId, now: datetime) -> facts
     return identity
 
 
+def refused_workload(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:
+    """What is said of somebody whose certificate is not believed: nothing of who it was."""
+    return _refused(state, reason)
+
+
 def issuer_of(trust_domain: str) -> str:
     """What `identity.issuer` is of a workload, and what a revocation of its id names."""
     return f"{SCHEME}{trust_domain}"
