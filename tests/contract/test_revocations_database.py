@@ -344,15 +344,25 @@ def test_a_server_that_freezes_after_it_answered_is_given_up_and_asked_again(
     assert source.version() == before
 
 
-def test_an_answer_that_trickles_is_given_up(open_source: Open) -> None:
-    """One byte of a long message now and then, for ever."""
+LET_IN = b"R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I"
+"""AuthenticationOk and ReadyForQuery (PostgreSQL, "Message Formats")."""
+
+
+@pytest.mark.parametrize(
+    ("let_in", "message"), [(b"", "timeout expired"), (LET_IN, "no answer within 2 s")], ids=["connecting", "answering"]
+)
+def test_an_answer_that_trickles_is_given_up(open_source: Open, let_in: bytes, message: str) -> None:
+    """The first bytes of a long message, and then one now and then, for ever."""
     over = threading.Event()
 
     def trickle(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(65_536)
-            connection.sendall(b"R\x00\x00\xff\xff")
+            connection.sendall(let_in)
+            if let_in:
+                connection.recv(65_536)
+            connection.sendall(b"T\x00\x00\xff\xff" if let_in else b"R\x00\x00\x07\x00")
             while not over.wait(0.05):
                 try:
                     connection.sendall(b"\0")
@@ -363,8 +373,12 @@ def test_an_answer_that_trickles_is_given_up(open_source: Open) -> None:
         thread = threading.Thread(target=trickle, args=(listener,))
         thread.start()
         try:
-            source = open_source(f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/d?sslmode=disable")
-            assert seconds_until_unavailable(source.version)[0] < BOUND_SECONDS
+            source = open_source(
+                f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/d?sslmode=disable&gssencmode=disable"
+            )
+            seconds, said = seconds_until_unavailable(source.version)
+            assert seconds < BOUND_SECONDS
+            assert message in said
         finally:
             over.set()
             thread.join()
