@@ -190,6 +190,24 @@ def test_a_database_without_tables_or_without_rights_is_told(run: Run, url_file:
     assert "s3cret" not in str(gone.exception)
 
 
+def test_a_writer_needs_the_rights_that_the_manual_names_and_no_more(
+    run: Run, url_file: Path, postgres: Postgres
+) -> None:
+    run("init")
+    database = url_file.read_text().strip().rpartition("/")[2]
+    rights = (
+        "GRANT USAGE ON SCHEMA iap_authz TO sidecar",
+        "GRANT SELECT, INSERT, DELETE ON iap_authz.revocations TO sidecar",
+        "GRANT SELECT ON iap_authz.revocations_revision TO sidecar",
+    )
+    postgres.run(database, rights)
+    url_file.write_text(postgres.url(database, role=SIDECAR, password=SIDECAR_PASSWORD))
+    assert run("add", "sub=ada", "--issuer", ISSUER).exit_code == 0
+    assert json.loads(run("list", "--json").stdout)["revoked"][0]["added_by"] == SIDECAR
+    assert run("remove", "sub=ada", "--issuer", ISSUER).exit_code == 0
+    assert isinstance(run("init").exception, Refused)
+
+
 def test_the_table_refuses_what_the_command_would_not_send(url_file: Path, run: Run) -> None:
     run("init")
     beyond = Revocation(kind=Kind.SUBJECT, issuer="i" * 5_000, value="ada")
