@@ -12,7 +12,7 @@ The map. A layer imports only what stands above it; `tests/repo/test_layers.py` 
     5 assembly          config  config_identity  config_credentials  config_tokens  config_certificate  config_seal
                         config_assertion  config_listen  log_config  bootstrap  demo  cli
                         wiring  identity_wiring  credential_wiring  policy_wiring  seal_wiring  assertion_wiring
-                        shipping_wiring  log_wiring  privacy_wiring  key_wiring  key_use_wiring
+                        shipping_wiring  log_wiring  privacy_wiring  key_wiring  key_use_wiring  revocation_wiring
 
 Reading order for one check: adapters/envoy/server -> adapters/envoy/request -> sidecar/check -> sidecar/snapshot
 -> facts -> policy/evaluate -> records/record -> adapters/journal -> sidecar/assertions -> adapters/envoy/response.

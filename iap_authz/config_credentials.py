@@ -19,10 +19,12 @@ _ZERO, _HOUR, _DAY = timedelta(0), timedelta(hours=1), timedelta(days=1)
 class RevocationsConfig:
     """`identity.revocations`: credentials that are genuine and must not be believed any more."""
 
-    file: Path
-    """Revoked subjects, sessions, tokens and keys. JSON or YAML. Replaced live."""
+    file: Path | None
+    """Revoked subjects, sessions, tokens, keys and certificates. JSON or YAML. Live. Either this or a database."""
+    database_url_file: Path | None
+    """Holds a `postgresql://` URL; mode 0600. Read at each connection. See `iap-authz revocations`. Default: none."""
     max_stale: timedelta
-    """How long the last good list is used after the file is gone or broken. Then identities are ERROR. Default 1h."""
+    """How long the last good list is used after it could be read last. Then what it is about is ERROR. Default 1h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,13 @@ def take_revocations(identity: Section, folder: Path) -> RevocationsConfig | Non
     section = identity.take_section("revocations")
     if section is None:
         return None
+    file, database = section.take_text("file", ""), section.take_text("database_url_file", "")
+    if bool(file) == bool(database):
+        got = "both" if file else "neither"
+        section.fault("file", f"got {got} of file and database_url_file, want one: where the list is kept")
     revocations = RevocationsConfig(
-        file=folder / section.take_text("file"),
+        file=folder / file if file else None,
+        database_url_file=folder / database if database else None,
         max_stale=section.take_duration("max_stale", _HOUR, least=_ZERO, most=7 * _DAY),
     )
     section.finish()

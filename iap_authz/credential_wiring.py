@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The assembly of revocations and API keys: from a configuration to sources, and from those to a snapshot's parts.
 
-A part of `wiring`. These sources are looked at apart from all others, so that a large inventory that is being loaded
-does not hold up a revocation.
+A part of `wiring`. These sources are looked at apart from all others and from each other, so that neither a large
+inventory that is being loaded nor a database that hangs holds up a revocation.
 """
 
 import logging
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from iap_authz.adapters.facts.api_keys import api_keys_source
@@ -13,9 +15,12 @@ from iap_authz.adapters.facts.revocations import revocations_source
 from iap_authz.adapters.keys.pepper import load_pepper
 from iap_authz.config import SidecarConfig
 from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig
+from iap_authz.errors import ConfigInvalid
 from iap_authz.facts import apikey, revocation
 from iap_authz.facts.apikey import ApiKeyAccess, ApiKeys
-from iap_authz.facts.revocation import Revocation, RevocationList
+from iap_authz.facts.revocation import Kind, Revocation, RevocationList
+from iap_authz.facts.workload import issuer_of
+from iap_authz.ports import FactSource
 from iap_authz.sidecar.refresh import Slot
 
 API_KEYS_MAX_STALE_SECONDS = 3_600.0
@@ -30,19 +35,23 @@ class CredentialSlots:
 
     revocations: Slot[RevocationList] | None
     api_keys: Slot[ApiKeys] | None
+    close: Callable[[], None] = lambda: None
+    """Let go of what a source holds open. It is opened again by the next look."""
 
-    def all(self) -> list[Slot[object]]:
-        """Those that are configured."""
-        return [slot for slot in (self.revocations, self.api_keys) if slot is not None]  # type: ignore[misc]
+    def apart(self) -> list[list[Slot[object]]]:
+        """Those that are configured, each by itself: a database that does not answer holds up no file."""
+        return [[slot] for slot in (self.revocations, self.api_keys) if slot is not None]  # type: ignore[list-item]
 
 
 def make_credential_slots(config: SidecarConfig) -> CredentialSlots:
     """The sources that `config` names, nothing loaded yet but the pepper. Raises ConfigInvalid where that is wrong."""
-    issuers = frozenset(issuer.issuer for issuer in config.issuers)
-    return CredentialSlots(
-        revocations=_revocations_slot(config.revocations, issuers) if config.revocations is not None else None,
-        api_keys=_api_keys_slot(config.api_keys) if config.api_keys is not None else None,
-    )
+    issuers = {issuer.issuer for issuer in config.issuers} | {issuer_of(domain.name) for domain in config.trust_domains}
+    api_keys = _api_keys_slot(config.api_keys) if config.api_keys is not None else None
+    if config.revocations is None:
+        return CredentialSlots(revocations=None, api_keys=api_keys)
+    source, close = _revocations_source(config.revocations)
+    slot = _revocations_slot(source, config.revocations, issuers)
+    return CredentialSlots(revocations=slot, api_keys=api_keys, close=close)
 
 
 def revocations_in_force(slots: CredentialSlots) -> RevocationList | None:
@@ -62,21 +71,39 @@ def api_key_access(config: SidecarConfig, slots: CredentialSlots) -> ApiKeyAcces
     return ApiKeyAccess(header=config.api_keys.header, keys=slots.api_keys.served)
 
 
-def _revocations_slot(config: RevocationsConfig, issuers: frozenset[str]) -> Slot[RevocationList]:
+def _revocations_source(config: RevocationsConfig) -> tuple[FactSource[RevocationList], Callable[[], None]]:
+    """Where the list is kept, and how that is closed."""
+    if config.file is not None:
+        return revocations_source("revocations", config.file), lambda: None
+    if config.database_url_file is None:
+        raise ConfigInvalid.of_file("identity.revocations", "got no place of the list, want one")
+    from iap_authz.revocation_wiring import open_source  # noqa: PLC0415 -- slow to import, and few have a database
+
+    source = open_source("revocations", config.database_url_file)
+    return source, source.close
+
+
+def _revocations_slot(
+    source: FactSource[RevocationList], config: RevocationsConfig, issuers: AbstractSet[str]
+) -> Slot[RevocationList]:
     def check_succession(new: RevocationList, last: RevocationList | None) -> None:
         revocation.check_succession(new, last)
         _warn_of_others(new.entries, issuers)
 
     return Slot(
-        revocations_source("revocations", config.file),
+        source,
         max_stale_seconds=config.max_stale.total_seconds(),
         check_succession=check_succession,
     )
 
 
-def _warn_of_others(entries: tuple[Revocation, ...], issuers: frozenset[str]) -> None:
-    """An issuer that nobody configured may be that of another sidecar, or a slip that revokes nobody."""
-    others = sorted({entry.issuer for entry in entries if entry.issuer} - issuers)
+def _warn_of_others(entries: tuple[Revocation, ...], issuers: AbstractSet[str]) -> None:
+    """An issuer that nobody configured may be that of another sidecar, or a slip that revokes nobody.
+
+    Of authorities nothing is known here: a certificate's may be an intermediate that only Envoy has met.
+    """
+    named = {entry.issuer for entry in entries if entry.issuer and entry.kind is not Kind.SERIAL}
+    others = sorted(named - issuers)
     if others:
         _log.warning("the revocations name issuers that are not configured here", extra={"issuers": others[:5]})
 

@@ -89,7 +89,7 @@ class Slots:
         optional = (self.device_authorities, self.inventory, self.networks, self.geography)
         others: list[Any] = [*self.keys.values(), *self.trust_domains.values()]
         others += [slot for slot in optional if slot is not None]
-        return [self.credentials.all(), [*others, self.policy]]
+        return [*self.credentials.apart(), [*others, self.policy]]
 
 
 def make_slots(config: SidecarConfig, fetched: Mapping[str, IssuerKeys] | None = None) -> Slots:
@@ -268,7 +268,7 @@ class SidecarProcess:
     async def _serve_checks(self, started: Callable[[int], None]) -> None:
         """The life of the writer; whoever ships it outlives it, so that its last record can be shipped too."""
         server = self._make_server()
-        refreshers = [self._make_refresher(slots) for slots in self._slots.apart() if slots]
+        refreshers = [self._make_refresher(slots) for slots in self._slots.apart()]
         self._take_signals(refreshers)
         try:
             await self._sidecar.start()
@@ -289,6 +289,7 @@ class SidecarProcess:
             if self._key_uses is not None:
                 await self._key_uses.flush()
             await self._sidecar.stop(self._cause)
+            self._slots.credentials.close()
 
     def _renew(self) -> None:
         self._sidecar.renew()

@@ -26,10 +26,13 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fakes.postgres import Postgres
 
 TESTS = Path(__file__).resolve().parent
 
@@ -167,6 +170,18 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     """Bound the clean-up of a test."""
     with bounded(item):
         return (yield)
+
+
+# ---- servers
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Postgres]":
+    """One PostgreSQL for the whole run, started by the first test that asks. Each test makes a database of its own."""
+    from tests.fakes.postgres import running_postgres  # noqa: PLC0415 -- other runs load no database library
+
+    with running_postgres() as server:
+        yield server
 
 
 # ---- skips

@@ -24,6 +24,7 @@ GROUPS = {
     "policy": "Check policies before they are in force.",
     "envoy": "Make Envoy's configuration.",
     "keys": "Make and change keys and tokens.",
+    "revocations": "Revoke, in a database.",
 }
 """Verbs with commands of their own: `iap_authz/cli/<verb>.py` has a Typer `app`."""
 

@@ -14,6 +14,8 @@ nothing of the request is believed. No part of it is used without the rest.
     not one of `proxies` by its SPIFFE id           any                              that of the handshake
     one of them, but not proven to be               any                              that of the handshake
     one of them, and the authorities are missing    any                              ERROR    NO_KEYS
+    one of them, proven, and revoked                any                              INVALID  CERTIFICATE_REVOKED
+    one of them, and revocations cannot be used     any                              ERROR    SOURCE_ERROR
     one of them, proven                             none, or two                     INVALID  MALFORMED_XFCC
     "                                               does not parse                   INVALID  MALFORMED_XFCC
     "                                               the last is not of this peer     INVALID  MALFORMED_XFCC
@@ -44,8 +46,10 @@ from cryptography import x509
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import InvalidCredential, SourceUnavailable
 from iap_authz.facts.certificate import check_certificate_time, parse_certificate
-from iap_authz.facts.spiffe import spiffe_id_of
-from iap_authz.facts.workload import TrustDomains, check_vouched
+from iap_authz.facts.revocation import NOBODY_REVOKED, Kind, RevocationList
+from iap_authz.facts.revoked_certificate import check_certificate_not_revoked
+from iap_authz.facts.spiffe import SpiffeId, spiffe_id_of
+from iap_authz.facts.workload import TrustDomains, check_vouched, issuer_of
 from iap_authz.facts.xfcc import XfccElement, parse_xfcc
 from iap_authz.model.reason import Reason
 
@@ -66,7 +70,7 @@ class Peer:
     """Who is connected to our Envoy: certificate and name as it says, and whether that is one of the proxies.
 
     `proxy` is the SPIFFE id that was proven, and `sha256` the hash of the certificate that proves it; both empty for
-    everybody else. `problem`: it names a proxy, and whether it is one cannot be told.
+    everybody else. `problem`: it names a proxy, and whether it is one cannot be told, or it is one no longer.
     """
 
     certificate: str
@@ -92,7 +96,13 @@ class ClientCertificate:
 
 
 def judge_peer(
-    certificate: str, principal: str, forwarding: Forwarding, domains: TrustDomains, *, now: datetime
+    certificate: str,
+    principal: str,
+    forwarding: Forwarding,
+    domains: TrustDomains,
+    *,
+    revocations: RevocationList | None = NOBODY_REVOKED,
+    now: datetime,
 ) -> Peer:
     """Whether who shows `certificate`, and is called `principal` by our Envoy, is one of the proxies. Never raises."""
     peer = Peer(certificate=certificate, principal=principal)
@@ -109,7 +119,24 @@ def judge_peer(
         return peer
     except SourceUnavailable:
         return replace(peer, problem=Reason.NO_KEYS)
-    return replace(peer, proxy=found.text, sha256=parsed.sha256)
+    proven = replace(peer, proxy=found.text, sha256=parsed.sha256)
+    return _judge_revocation(proven, found, parsed.not_before, revocations, now=now)
+
+
+def _judge_revocation(
+    peer: Peer, found: SpiffeId, issued_at: datetime, revocations: RevocationList | None, *, now: datetime
+) -> Peer:
+    """A proxy is revoked as any workload is: by its certificate, or by its id as a subject."""
+    try:
+        check_certificate_not_revoked(peer.certificate, revocations, now=now)
+    except InvalidCredential as error:
+        return replace(peer, proxy="", sha256="", problem=Reason(error.reason))
+    except SourceUnavailable:
+        return replace(peer, proxy="", sha256="", problem=Reason.SOURCE_ERROR)
+    name = (Kind.SUBJECT, issuer_of(found.trust_domain), found.text)
+    if revocations is not None and any(entry.counts(issued_at, now) for entry in revocations.find(name)):
+        return replace(peer, proxy="", sha256="", problem=Reason.CERTIFICATE_REVOKED)
+    return peer
 
 
 def find_client_certificate(peer: Peer, values: Sequence[str], forwarding: Forwarding) -> ClientCertificate:
@@ -118,7 +145,8 @@ def find_client_certificate(peer: Peer, values: Sequence[str], forwarding: Forwa
     They are not looked at unless the peer is one of the proxies.
     """
     if peer.problem is not None:
-        return ClientCertificate(state=facts_pb2.ERROR, problem=peer.problem)
+        state = facts_pb2.INVALID if peer.problem is Reason.CERTIFICATE_REVOKED else facts_pb2.ERROR
+        return ClientCertificate(state=state, problem=peer.problem)
     if not peer.proxy:
         state = facts_pb2.PRESENT if peer.certificate else facts_pb2.ABSENT
         return ClientCertificate(certificate=peer.certificate, principal=peer.principal, state=state)

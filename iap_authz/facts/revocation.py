@@ -7,6 +7,8 @@ its names, and none of them was revoked at `now`. A list that is missing or too 
 
     sub  sid  jti  kid    of one issuer, byte for byte as the token has them
     api_key               the id of an API key; no issuer
+    certificate_sha256    a client certificate, no issuer; judged in `revoked_certificate`
+    certificate_serial    the same, of the authority that `issuer` names
 
     no `before`           revoked, whenever it was issued
     `before`              revoked if issued before it, or if the token does not say when: "log out everywhere"
@@ -26,7 +28,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
-from iap_authz.errors import InvalidCredential, SourceUnavailable
+from iap_authz.errors import InvalidCredential, Malformed, SourceUnavailable
+from iap_authz.facts.distinguished import parse_name
 from iap_authz.facts.revision import check_revision
 from iap_authz.model.reason import Reason
 
@@ -39,18 +42,29 @@ class Kind(enum.StrEnum):
     TOKEN_ID = "jti"  # noqa: S105 -- the name of a claim
     SIGNING_KEY = "kid"
     API_KEY = "api_key"
+    CERTIFICATE = "certificate_sha256"
+    SERIAL = "certificate_serial"
 
 
 DATED: Final = frozenset({Kind.SUBJECT, Kind.SESSION})
 """Kinds that may have `before`: many tokens are issued to one of them, and none of those can change its own iat."""
 
+WITHOUT_ISSUER: Final = frozenset({Kind.API_KEY, Kind.CERTIFICATE})
+"""Kinds whose value is unique by itself."""
+
+CERTIFICATE_KINDS: Final = frozenset({Kind.CERTIFICATE, Kind.SERIAL})
+"""Kinds that name a client certificate."""
+
 Name = tuple[Kind, str, str]
-"""Kind, issuer and value: what identities are looked up by."""
+"""Kind, issuer and value: what identities are looked up by. The issuer of a serial number is in its canonical form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """One entry. `issuer` is empty for an API key. Raises ValueError for a combination that must not exist."""
+    """One entry. `issuer` is empty for what needs none. Raises ValueError for a combination that must not exist.
+
+    The issuer of a serial number is a distinguished name (RFC 4514) as somebody wrote it.
+    """
 
     kind: Kind
     value: str
@@ -60,10 +74,21 @@ class Revocation:
 
     def __post_init__(self) -> None:
         """Refuse what the parser of the file should have refused."""
-        if not self.value or bool(self.issuer) is (self.kind is Kind.API_KEY):
-            raise ValueError("got an entry without a value, a token's without an issuer, or an API key's with one")
+        if not self.value or bool(self.issuer) is (self.kind in WITHOUT_ISSUER):
+            raise ValueError(
+                "got an entry without a value, without an issuer that it needs, or with one that it has not"
+            )
         if self.before is not None and self.kind not in DATED:
             raise ValueError(f"got `before` for a {self.kind.value}")
+        try:
+            self.name()
+        except Malformed as error:
+            raise ValueError(str(error)) from error
+
+    def name(self) -> Name:
+        """What it is found by."""
+        issuer = parse_name(self.issuer) if self.kind is Kind.SERIAL else self.issuer
+        return self.kind, issuer, self.value
 
     def counts(self, issued_at: datetime | None, now: datetime) -> bool:
         """Whether it revokes, at `now`, what was issued then (None: not known when)."""
@@ -84,21 +109,28 @@ class RevocationList:
     name: str = "revocations"
     revision: int = 0
     entries: tuple[Revocation, ...] = ()
+    kinds: frozenset[Kind] = field(init=False, repr=False, compare=False)
+    """What the entries name, so that nothing is looked up, or parsed for it, that no entry could name."""
     _index: dict[Name, tuple[Revocation, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Build the index."""
         index: dict[Name, tuple[Revocation, ...]] = {}
         for entry in self.entries:
-            name = (entry.kind, entry.issuer, entry.value)
+            name = entry.name()
             kept = index.get(name, ())
             if not any(other.covers(entry) for other in kept):
                 index[name] = (*(other for other in kept if not entry.covers(other)), entry)
         object.__setattr__(self, "_index", index)
+        object.__setattr__(self, "kinds", frozenset(kind for kind, _, _ in index))
 
     def find(self, name: Name) -> tuple[Revocation, ...]:
         """The entries of this name."""
         return self._index.get(name, ())
+
+
+NOBODY_REVOKED: Final = RevocationList()
+"""What is in force where no revocations are configured."""
 
 
 def check_succession(revocations: RevocationList, previous: RevocationList | None) -> None:

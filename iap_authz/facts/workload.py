@@ -24,7 +24,7 @@ from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import InvalidCredential, SourceUnavailable
 from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.certificate import ClientCertificate, check_certificate_time, parse_certificate
-from iap_authz.facts.spiffe import SpiffeId, spiffe_id_of
+from iap_authz.facts.spiffe import SCHEME, SpiffeId, spiffe_id_of
 from iap_authz.model.reason import Reason
 
 SOURCE, KIND, SHOWN_IN = "mtls", "workload", "certificate"
@@ -74,7 +74,7 @@ def _present(parsed: ClientCertificate, found: SpiffeId, now: datetime) -> facts
         source=SOURCE,
         kind=KIND,
         subject=found.text,
-        issuer=f"spiffe://{found.trust_domain}",
+        issuer=issuer_of(found.trust_domain),
         spiffe_id=found.text,
         shown_in=SHOWN_IN,
     )
@@ -82,6 +82,16 @@ def _present(parsed: ClientCertificate, found: SpiffeId, now: datetime) -> facts
     identity.expires.FromDatetime(parsed.not_after)
     identity.age.FromTimedelta(max(now - parsed.not_before, timedelta(0)))
     return identity
+
+
+def refused_workload(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:
+    """What is said of somebody whose certificate is not believed: nothing of who it was."""
+    return _refused(state, reason)
+
+
+def issuer_of(trust_domain: str) -> str:
+    """What `identity.issuer` is of a workload, and what a revocation of its id names."""
+    return f"{SCHEME}{trust_domain}"
 
 
 def _refused(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:

@@ -102,7 +102,10 @@ class FactSource(Protocol[T_co]):
         """
 
     def version(self) -> object:
-        """A value that changes when the source may have; cheap (for a file: inode, size and change time)."""
+        """A value that changes when the source may have; cheap (for a file: inode, size and change time).
+
+        Raises SourceUnavailable where that cannot be told; the caller does as if `load` had raised it.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

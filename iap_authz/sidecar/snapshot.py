@@ -25,6 +25,7 @@ from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
 from iap_authz.facts.revocation import RevocationList, judge_revocation
+from iap_authz.facts.revoked_certificate import judge_device, judge_workload
 from iap_authz.facts.workload import SOURCE as MTLS_SOURCE
 from iap_authz.facts.workload import TrustDomains, establish_workload
 from iap_authz.facts.xfcc import XFCC_HEADER
@@ -185,7 +186,9 @@ class Snapshot:
             now,
             "peer",
             text=f"{len(principal)} {principal} {certificate}",
-            establish=lambda: judge_peer(certificate, principal, forwarding, self.trust_domains, now=now),
+            establish=lambda: judge_peer(
+                certificate, principal, forwarding, self.trust_domains, revocations=self.revocations, now=now
+            ),
         )
         values = request.headers.get(XFCC_HEADER, ())
         if not peer.proxy or len(values) != 1:
@@ -233,8 +236,13 @@ class Snapshot:
             now,
             "workload",
             text=f"{principal} {certificate}",
-            establish=lambda: establish_workload(certificate, principal, self.trust_domains, now),
+            establish=lambda: self._known_workload(certificate, principal, now),
         )
+
+    def _known_workload(self, certificate: str, principal: str, now: datetime) -> facts_pb2.Identity:
+        identity = establish_workload(certificate, principal, self.trust_domains, now)
+        judge_workload(identity, certificate, self.revocations, now=now)
+        return identity
 
     def _vouch_device(self, der: bytes, now: datetime) -> None:
         if self.device_authorities is None:
@@ -242,6 +250,12 @@ class Snapshot:
         self.device_authorities.check_issued(der, now)
 
     def _device(self, certificate: str, now: datetime) -> facts_pb2.Device:
+        """Which device asks; and, device or not, whether its certificate may still be shown."""
+        device = self._known_device(certificate, now)
+        judge_device(device, certificate, self.revocations, now=now)
+        return device
+
+    def _known_device(self, certificate: str, now: datetime) -> facts_pb2.Device:
         if self.device is None:
             return facts_pb2.Device(state=facts_pb2.ABSENT)
         return establish_device(

@@ -20,6 +20,7 @@ WIRING = (
     "seal_wiring",
     "assertion_wiring",
     "identity_wiring",
+    "revocation_wiring",
     "credential_wiring",
     "policy_wiring",
     "shipping_wiring",
@@ -77,7 +78,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "seal_wiring": BELOW_SERVICES | {*SERVICES, "config"},
     "assertion_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config_assertion"},
     "identity_wiring": BELOW_SERVICES | {*SERVICES, "adapters", "adapters.*", "config", "config_identity"},
-    "credential_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "config_credentials"},
+    "revocation_wiring": BELOW_SERVICES | {"adapters.*"},
+    "credential_wiring": BELOW_SERVICES
+    | {*SERVICES, "adapters.*", "config", "config_credentials", "revocation_wiring"},
     "key_use_wiring": BELOW_SERVICES | {"client", "sidecar", "adapters.*", "config"},
     "policy_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config", "assertion_wiring"},
     "shipping_wiring": BELOW_SERVICES | {*SERVICES, "adapters.*", "config"},

@@ -126,7 +126,12 @@ def test_revocations_and_api_keys() -> None:
     config = parse_config((GOOD + CREDENTIALS).encode(), FILE)
     assert config.revocations is not None
     assert config.revocations.file == Path("/etc/iap/revoked.yaml")
+    assert config.revocations.database_url_file is None
     assert config.revocations.max_stale == timedelta(hours=1)
+    text = (GOOD + CREDENTIALS).replace("file: revoked.yaml", "database_url_file: revocations.url")
+    in_database = parse_config(text.encode(), FILE).revocations
+    assert in_database is not None
+    assert (in_database.file, in_database.database_url_file) == (None, Path("/etc/iap/revocations.url"))
     assert config.api_keys is not None
     assert config.api_keys.file == Path("/etc/iap/keys.yaml")
     assert config.api_keys.pepper_file == Path("/etc/iap/pepper")
@@ -146,7 +151,16 @@ def test_api_keys_are_enough_and_revocations_alone_are_not() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
-        ("{file: revoked.yaml}", "{}", "identity.revocations.file: missing"),
+        (
+            "{file: revoked.yaml}",
+            "{}",
+            "identity.revocations.file: got neither of file and database_url_file, want one",
+        ),
+        (
+            "{file: revoked.yaml}",
+            "{file: r, database_url_file: u}",
+            "identity.revocations.file: got both of file and database_url_file, want one",
+        ),
         (
             "{file: revoked.yaml}",
             "{file: r, max_stale: 8d}",

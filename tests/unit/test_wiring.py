@@ -278,6 +278,42 @@ def test_a_list_that_is_older_broken_or_gone_leaves_the_last_one_up_to_max_stale
     assert looks == [(False, 7), (True, None), (True, 7)]
 
 
+@pytest.mark.parametrize("content", [None, "nonsense", "mysql://u:s3cret@h/d"])
+def test_a_database_url_that_cannot_be_used_refuses_to_start(credentials: Path, content: str | None) -> None:
+    config = (credentials / "sidecar.yaml").read_text().replace("file: revoked.yaml", "database_url_file: url")
+    (credentials / "sidecar.yaml").write_text(config)
+    if content is not None:
+        (credentials / "url").touch(mode=0o600)
+        (credentials / "url").write_text(content)
+    with pytest.raises(ConfigInvalid) as caught:
+        loaded(credentials)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_database_that_is_away_is_an_error_and_not_nobody(credentials: Path) -> None:
+    config = (credentials / "sidecar.yaml").read_text().replace("file: revoked.yaml", "database_url_file: url")
+    (credentials / "sidecar.yaml").write_text(config)
+    (credentials / "url").touch(mode=0o600)
+    (credentials / "url").write_text(f"postgresql://u@/d?host={credentials}/no-server")
+    slots = loaded(credentials)
+    assert build_snapshot(load_config(credentials / "sidecar.yaml"), slots).revocations is None
+    slots.credentials.close()
+
+
+def test_workloads_and_certificates_are_not_issuers_that_nobody_configured(
+    credentials: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = (credentials / "sidecar.yaml").read_text()
+    domain = "identity:\n  trust_domains: [{name: example.org, bundle_file: bundle.pem}]\n"
+    (credentials / "sidecar.yaml").write_text(config.replace("identity:\n", domain))
+    (credentials / "revoked.yaml").write_text(
+        "revision: 8\nrevoked:\n- {issuer: spiffe://example.org, sub: spiffe://example.org/a}\n"
+        '- {issuer: "CN=Example CA", certificate_serial: "0a"}\n'
+    )
+    loaded(credentials)
+    assert [record for record in caplog.records if "not configured here" in record.message] == []
+
+
 def test_issuers_that_nobody_configured_are_said(credentials: Path, caplog: pytest.LogCaptureFixture) -> None:
     (credentials / "revoked.yaml").write_text("revision: 8\nrevoked: [{issuer: corp, sub: ada}]\n")
     loaded(credentials)
@@ -286,8 +322,8 @@ def test_issuers_that_nobody_configured_are_said(credentials: Path, caplog: pyte
 
 
 def test_revocations_and_keys_wait_for_no_other_source(credentials: Path) -> None:
-    first, others = loaded(credentials).apart()
-    assert [slot.name for slot in first] == ["revocations", "api-keys"]
+    *firsts, others = loaded(credentials).apart()
+    assert [[slot.name for slot in first] for first in firsts] == [["revocations"], ["api-keys"]]
     assert [slot.name for slot in others][-1] == "policy"
 
 
@@ -317,7 +353,8 @@ def test_missing_token_refuses_to_start(tmp_path: Path) -> None:
         load_token(tmp_path / "token")
 
 
-def test_a_sidecar_that_neither_fetches_nor_asserts_loads_no_http_library() -> None:
+def test_a_sidecar_without_fetching_assertions_and_a_database_loads_no_library_for_them() -> None:
     """They take as long to import as a fifth of all the rest."""
-    script = "import sys, iap_authz.wiring; sys.exit(bool({'httpx', 'starlette', 'uvicorn'} & sys.modules.keys()))"
+    unwanted = {"httpx", "starlette", "uvicorn", "sqlalchemy", "psycopg"}
+    script = f"import sys, iap_authz.wiring; sys.exit(bool({unwanted} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

@@ -27,9 +27,12 @@ FILES = [(target, path) for target in TARGETS for path in corpus(target)]
 TEXTS = st.sampled_from([path.read_bytes() for path in corpus("text")])
 SIGNED = st.sampled_from([path.read_bytes() for path in corpus("signed")])
 PIECES = st.sampled_from(
-    [b'"', b"{", b"}", b"[", b"]", b",", b":", b".", b"-", b"=", b"\n", b"\0", b"\xff", b"\\u0000", b"\\ud800",
+    [
+     b'"', b"{", b"}", b"[", b"]", b",", b":", b".", b"-", b"=", b"\n", b"\0", b"\xff", b"\\u0000", b"\\ud800",
      b"\\u0073", b"1e400", b"-0", b"NaN", b"Infinity", b"9" * 70, b"1.5", b"true", b"null", b'"exp":1,',
-     b'"sub":"root",', b'"alg":"none",', b"[" * 1_500, b'{"a":' * 40, b"\xed\xa0\x80", b"\xef\xbb\xbf", "\u0661".encode()]
+     b'"sub":"root",', b'"alg":"none",', b"[" * 1_500, b'{"a":' * 40, b"\xed\xa0\x80", b"\xef\xbb\xbf",
+     "\u0661".encode(),
+    ]
 )  # fmt: skip
 NAMES = (
     "alg",

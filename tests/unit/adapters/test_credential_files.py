@@ -19,6 +19,7 @@ from iap_authz.facts.revocation import Kind, Revocation
 from tests.fakes.api_keys import KEY, KEY_ID, PEPPER, api_key, hash_of
 
 ISS = "https://login.example.com/"
+AUTHORITY = "CN=Example CA"
 NINE = datetime(2026, 1, 31, 9, tzinfo=UTC)
 REVOCATIONS = f"""\
 revision: 7
@@ -28,6 +29,8 @@ revoked:
 - {{issuer: "{ISS}", jti: "17"}}
 - {{issuer: "{ISS}", kid: one}}
 - {{api_key: "{KEY_ID}"}}
+- {{certificate_sha256: "{"ab" * 32}"}}
+- {{issuer: "CN=Example CA", certificate_serial: "0a1b", until: 2026-01-31T09:00:00Z}}
 """
 WANT = (
     Revocation(kind=Kind.SUBJECT, issuer=ISS, value="ada", before=NINE),
@@ -35,6 +38,8 @@ WANT = (
     Revocation(kind=Kind.TOKEN_ID, issuer=ISS, value="17"),
     Revocation(kind=Kind.SIGNING_KEY, issuer=ISS, value="one"),
     Revocation(kind=Kind.API_KEY, value=KEY_ID),
+    Revocation(kind=Kind.CERTIFICATE, value="ab" * 32),
+    Revocation(kind=Kind.SERIAL, issuer=AUTHORITY, value="0a1b", until=NINE),
 )
 ENTRY = {
     "id": KEY_ID,
@@ -70,6 +75,8 @@ def test_both_spellings_say_the_same() -> None:
         {"issuer": ISS, "jti": "17", "until": None},
         {"issuer": ISS, "kid": "one"},
         {"api_key": KEY_ID},
+        {"certificate_sha256": "ab" * 32},
+        {"issuer": AUTHORITY, "certificate_serial": "0a1b", "until": "2026-01-31T09:00:00Z"},
     ]
     assert parse_revocations(revoked(*entries, revision=7), "r.json", name="revocations") == in_yaml
 
@@ -87,8 +94,8 @@ def test_a_list_says_that_it_is_empty_and_which_it_is(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("entry", "fault"),
     [
-        ({}, "revoked[0]: got 0 of sub, sid, jti, kid, api_key, want exactly one"),
-        ({"issuer": ISS}, "revoked[0]: got 0 of sub, sid, jti, kid, api_key, want exactly one"),
+        ({}, f"revoked[0]: got 0 of {', '.join(Kind)}, want exactly one"),
+        ({"issuer": ISS}, f"revoked[0]: got 0 of {', '.join(Kind)}, want exactly one"),
         ({"issuer": ISS, "sub": "a", "sid": "b"}, "revoked[0]: got 2 of sub, sid"),
         ({"sub": "a"}, "revoked[0]: got a sub without an issuer, want the iss of its tokens"),
         ({"issuer": ISS, "api_key": KEY_ID}, "revoked[0]: got the issuer 'https://login.example.com/' of an API key"),
@@ -110,6 +117,24 @@ def test_a_list_says_that_it_is_empty_and_which_it_is(content: bytes) -> None:
         ({"api_key": KEY}, "revoked[0].api_key: got another form, want the 16 lowercase hex digits after iap_"),
         ({"api_key": KEY_ID.upper()}, "revoked[0].api_key: got another form"),
         ("ada", "revoked[0]: got 'ada', want a mapping"),
+        ({"certificate_serial": "0a"}, "revoked[0]: got a serial number without an issuer, want the authority's name"),
+        ({"issuer": AUTHORITY, "certificate_sha256": "ab" * 32}, "revoked[0]: got the issuer 'CN=Example CA' of a"),
+        ({"issuer": "Example CA", "certificate_serial": "0a"}, "revoked[0]: got 'Example CA', want a name such as CN="),
+        ({"issuer": AUTHORITY, "certificate_serial": "0A"}, "revoked[0].certificate_serial: got '0A', want lowercase"),
+        ({"issuer": AUTHORITY, "certificate_serial": "a"}, "revoked[0].certificate_serial: got 'a', want"),
+        ({"issuer": AUTHORITY, "certificate_serial": "000a"}, "revoked[0].certificate_serial: got '000a', want"),
+        ({"issuer": AUTHORITY, "certificate_serial": "0a:1b"}, "revoked[0].certificate_serial: got '0a:1b', want"),
+        ({"issuer": AUTHORITY, "certificate_serial": "ab" * 65}, "revoked[0].certificate_serial: got 'ab"),
+        (
+            {"issuer": AUTHORITY, "certificate_serial": 17},
+            "revoked[0].certificate_serial: got 17, want text (quote it)",
+        ),
+        ({"certificate_sha256": "AB" * 32}, "revoked[0].certificate_sha256: got 'ABAB"),
+        ({"certificate_sha256": "ab" * 31}, "revoked[0].certificate_sha256: got 'abab"),
+        (
+            {"certificate_sha256": "ab" * 32, "before": "2026-01-31T09:00:00Z"},
+            "revoked[0]: got before for a certificate_sha256, want it for sid and sub only",
+        ),
     ],
     ids=str,
 )

@@ -2,13 +2,14 @@
 """Whose certificate counts: a test for each row of the table in `forwarded`."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
 
 from iap_authz.facts.authorities import Authorities, parse_authorities
 from iap_authz.facts.forwarded import ClientCertificate, Forwarding, find_client_certificate, judge_peer
+from iap_authz.facts.revocation import Kind, Revocation, RevocationList
 from iap_authz.model.reason import Reason, State
 from tests.fakes.authority import TestAuthority
 from tests.fakes.certificates import NOT_BEFORE, envoy_form, fingerprint_of, make_certificate
@@ -44,6 +45,38 @@ def find(
     forwarding = Forwarding(proxies=proxies, trusted_hops=hops)
     name, now = FRONT if principal is None else principal, NOT_BEFORE + timedelta(hours=hours)
     return find_client_certificate(judge_peer(shown, name, forwarding, DOMAINS, now=now), headers, forwarding)
+
+
+def revoking(**named: object) -> RevocationList:
+    ((kind, value),) = [(key, text) for key, text in named.items() if key != "before"]
+    issuer = "spiffe://example.org" if kind == "sub" else ""
+    before = named.get("before")
+    assert before is None or isinstance(before, datetime)
+    return RevocationList(entries=(Revocation(kind=Kind(kind), value=str(value), issuer=issuer, before=before),))
+
+
+@pytest.mark.parametrize(
+    ("revocations", "state", "problem"),
+    [
+        (revoking(certificate_sha256=fingerprint_of(FRONT_SVID)), State.INVALID, Reason.CERTIFICATE_REVOKED),
+        (revoking(sub=FRONT), State.INVALID, Reason.CERTIFICATE_REVOKED),
+        (revoking(sub=FRONT, before=NOW), State.INVALID, Reason.CERTIFICATE_REVOKED),
+        (None, State.ERROR, Reason.SOURCE_ERROR),
+        (revoking(sub=FRONT, before=NOT_BEFORE), State.PRESENT, None),
+        (revoking(sub=NEXT), State.PRESENT, None),
+        (revoking(certificate_sha256=fingerprint_of(CLIENT)), State.PRESENT, None),
+    ],
+    ids=["certificate", "id", "issued-before", "no-list", "issued-after", "another-id", "the-clients"],
+)
+def test_a_proxy_that_is_revoked_is_believed_no_more(
+    revocations: RevocationList | None, state: State, problem: Reason | None
+) -> None:
+    forwarding = Forwarding(proxies=frozenset({FRONT}))
+    header = f"{element_of(CLIENT)},{element_of(FRONT_SVID)}"
+    peer = judge_peer(envoy_form(FRONT_SVID), FRONT, forwarding, DOMAINS, revocations=revocations, now=NOW)
+    found = find_client_certificate(peer, (header,), forwarding)
+    assert (found.state, found.problem) == (state, problem)
+    assert bool(found.certificate) is (found.forwarded_by == FRONT) is (problem is None)
 
 
 def by_handshake(found: ClientCertificate) -> tuple[str, str]:
