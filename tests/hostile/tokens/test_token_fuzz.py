@@ -29,7 +29,7 @@ SIGNED = st.sampled_from([path.read_bytes() for path in corpus("signed")])
 PIECES = st.sampled_from(
     [b'"', b"{", b"}", b"[", b"]", b",", b":", b".", b"-", b"=", b"\n", b"\0", b"\xff", b"\\u0000", b"\\ud800",
      b"\\u0073", b"1e400", b"-0", b"NaN", b"Infinity", b"9" * 70, b"1.5", b"true", b"null", b'"exp":1,',
-     b'"sub":"root",', b'"alg":"none",', b"[" * 1_500, b'{"a":' * 40, b"\xed\xa0\x80", b"\xef\xbb\xbf", "\u0661".encode()]
+     b'"sub":"root",', b'"alg":"none",', b"[" * 1_500, b'{"a":' * 40, b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xd9\xa1"]
 )  # fmt: skip
 NAMES = (
     "alg",
@@ -109,7 +109,7 @@ def test_any_text_is_refused_and_nothing_else(content: bytes) -> None:
 
 @pytest.mark.time_bound(TIME_BOUND_SECONDS)
 @given(changed(SIGNED) | written())
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(300))
 def test_whatever_the_issuer_signs_is_refused_or_taken_for_what_it_says(content: bytes) -> None:
     judge_signed(content)
 
