@@ -4,9 +4,9 @@
 The kept corpus runs everywhere, and Hypothesis goes on from it: bytes flipped, cut and put in, members doubled, nested
 deep and holding what no claim holds. `tools/fuzz_tokens.py` does the same guided by coverage, where atheris is there.
 
-Seen to fail with each of these planted, one at a time: names that may be there twice; a float for `exp` that is an
-infinity; a depth that is not bounded; a NUL or half of a surrogate pair that passes; a bool taken for a number; any
-signature taken; `decode("ascii")` of a part in the place of the canonical form.
+Seen to fail with each of these planted, one at a time: names that may be there twice; a depth that is not bounded; a
+NUL or half of a surrogate pair that passes; NaN taken for a number; times that are not bounded; any signature taken;
+bytes that are no UTF-8 not caught; a `crit` whose elements are not looked at.
 """
 
 import json
