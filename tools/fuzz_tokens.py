@@ -11,14 +11,10 @@ every Python that this runs on.
 """
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-
-TARGET = "IAP_FUZZ_TARGET"
-"""To merge, libFuzzer starts this script again with arguments of its own: they learn the target from here."""
 
 
 def main() -> int:
@@ -31,15 +27,11 @@ def main() -> int:
         return 2
     with atheris.instrument_imports(include=["iap_authz.facts"]):
         targets = importlib.import_module("tests.fakes.token_targets")
-    command, *arguments = sys.argv
-    if arguments and arguments[0] in targets.TARGETS:
-        os.environ[TARGET] = arguments.pop(0)
-        arguments.append(str(targets.CORPUS / os.environ[TARGET]))
-    name = os.environ.get(TARGET, "")
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in targets.TARGETS:
-        print(f"got no target, want one of {', '.join(targets.TARGETS)}", file=sys.stderr)
+        print(f"got {name!r}, want one of {', '.join(targets.TARGETS)}", file=sys.stderr)
         return 2
-    atheris.Setup([command, *arguments], targets.TARGETS[name])
+    atheris.Setup([sys.argv[0], *sys.argv[2:], str(targets.CORPUS / name)], targets.TARGETS[name])
     atheris.Fuzz()
     return 0
 

@@ -61,6 +61,7 @@ def bad_tokens() -> tuple[str, ...]:
         forge(claims(exp=NOW_S - 600)),
         forge(claims(jti="gone")),
         forge(claims(aud="others")),
+        forge({"iss": ISSUER}),
         forge(claims(iss=OTHER_ISSUER)),
         forge(key=rsa_key("two")),
         forge(header={"kid": "unknown"}),

@@ -4,9 +4,9 @@
 The kept corpus runs everywhere, and Hypothesis goes on from it: bytes flipped, cut and put in, members doubled, nested
 deep and holding what no claim holds. `tools/fuzz_tokens.py` does the same guided by coverage, where atheris is there.
 
-Seen to fail with each of these planted, one at a time: names that may be there twice; a float for `exp` that is an
-infinity; a depth that is not bounded; a NUL or half of a surrogate pair that passes; a bool taken for a number; any
-signature taken; `decode("ascii")` of a part in the place of the canonical form.
+Seen to fail with each of these planted, one at a time: names that may be there twice; a depth that is not bounded; a
+NUL or half of a surrogate pair that passes; NaN taken for a number; times that are not bounded; any signature taken;
+bytes that are no UTF-8 not caught; a `crit` whose elements are not looked at.
 """
 
 import json
@@ -27,12 +27,9 @@ FILES = [(target, path) for target in TARGETS for path in corpus(target)]
 TEXTS = st.sampled_from([path.read_bytes() for path in corpus("text")])
 SIGNED = st.sampled_from([path.read_bytes() for path in corpus("signed")])
 PIECES = st.sampled_from(
-    [
-     b'"', b"{", b"}", b"[", b"]", b",", b":", b".", b"-", b"=", b"\n", b"\0", b"\xff", b"\\u0000", b"\\ud800",
+    [b'"', b"{", b"}", b"[", b"]", b",", b":", b".", b"-", b"=", b"\n", b"\0", b"\xff", b"\\u0000", b"\\ud800",
      b"\\u0073", b"1e400", b"-0", b"NaN", b"Infinity", b"9" * 70, b"1.5", b"true", b"null", b'"exp":1,',
-     b'"sub":"root",', b'"alg":"none",', b"[" * 1_500, b'{"a":' * 40, b"\xed\xa0\x80", b"\xef\xbb\xbf",
-     "\u0661".encode(),
-    ]
+     b'"sub":"root",', b'"alg":"none",', b"[" * 1_500, b'{"a":' * 40, b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xd9\xa1"]
 )  # fmt: skip
 NAMES = (
     "alg",
@@ -112,7 +109,7 @@ def test_any_text_is_refused_and_nothing_else(content: bytes) -> None:
 
 @pytest.mark.time_bound(TIME_BOUND_SECONDS)
 @given(changed(SIGNED) | written())
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(300))
 def test_whatever_the_issuer_signs_is_refused_or_taken_for_what_it_says(content: bytes) -> None:
     judge_signed(content)
 

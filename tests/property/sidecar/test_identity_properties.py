@@ -6,9 +6,12 @@ Each example goes over a socket into the gRPC server, through the parser, facts,
 the bytes of a CheckResponse. The snapshot is the same for all of them, so that its caches have seen what came before.
 `tests.fakes.credentials` says who may be let in.
 
-Seen to fail with each of these planted, one at a time:
-
-PLANTED
+Seen to fail with each of these planted, one at a time: `bearer` in lower case is taken; white space around a token is
+stripped; a comma may stand in the header; the first of two headers counts, of tokens and of API keys; a key beside
+`authorization` is taken; an empty key header is none; the last spelling of a name counts; names are not folded, or are
+folded beyond ASCII; bytes that are no UTF-8 are dropped; no signature is checked; expiry is not; base64url may be
+loose; text behind a key is cut off, or its letters folded; a cache that finds by a prefix, or finds a key as a token;
+no revocation; a refusal without its record; an exception for a token without `sub`.
 
 A longer run: `pytest --hypothesis-profile long tests/property/sidecar/test_identity_properties.py`.
 """
@@ -28,7 +31,7 @@ from hypothesis import strategies as st
 from iap_authz.adapters.envoy.request import parse_check
 from iap_authz.adapters.envoy.response import AUDIT_ID_HEADER
 from iap_authz.adapters.envoy.server import SERVICE, CheckServer
-from iap_authz.model.reason import Verdict
+from iap_authz.model.reason import Reason, Verdict
 from iap_authz.policy.compile import load_policy
 from iap_authz.policy.source import SourceFile
 from iap_authz.records.record import audit_id, parse_record
@@ -115,6 +118,7 @@ class Edge:
             return Verdict.UNDECIDED
         decision = parse_record(made[0]).decision
         assert (decision.verdict == Verdict.ALLOW.value) is allowed
+        assert decision.reason != Reason.INTERNAL_ERROR.value, "nothing that a client sends raises"
         if not allowed:
             assert response.denied_response.status.code == decision.http_status >= 300
         return Verdict(decision.verdict)
@@ -151,7 +155,7 @@ def raw_of(headers: Headers, path: str, *, raw: bool = True) -> bytes:
 
 @pytest.mark.time_bound(TIME_BOUND_SECONDS)
 @given(header_lists(), PATHS)
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(250))
 @example([("authorization", b"Basic YTpi, Bearer x")], "/open")
 @example([(HEADER, b"")], "/open")
 @example([("authorization", b"")], "/open")
@@ -172,7 +176,7 @@ def test_so_do_headers_that_arrive_joined(edge: Edge, headers: Headers, path: st
 
 @pytest.mark.time_bound(TIME_BOUND_SECONDS)
 @given(st.data())
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(120))
 def test_any_change_of_the_bytes_on_the_wire_does_not_let_in_more(edge: Edge, data: st.DataObject) -> None:
     good = raw_of(data.draw(header_lists()), data.draw(PATHS), raw=data.draw(st.booleans()))
     check(edge, data.draw(mutated(good)), is_whole=False)
@@ -190,7 +194,8 @@ def sequences() -> Sequence[Headers]:
     good = [[("authorization", f"Bearer {token}".encode())] for token in good_tokens()]
     bad = [[("authorization", f"Bearer {token}".encode())] for token in bad_tokens()]
     cut = [[(name, value[:-1])] for ((name, value),) in good]
-    return [*good, *bad, *cut, [(HEADER, KEY.encode())], [("authorization", f"Bearer {KEY}".encode())], []]
+    keys = [[(HEADER, text.encode())] for text in (KEY, KEY.upper(), KEY[:-1], f"{KEY}0", KEY.replace("_5", "_6"))]
+    return [*good, *bad, *cut, *keys, [("authorization", f"Bearer {KEY}".encode())], []]
 
 
 @pytest.mark.parametrize("path", ["/closed", "/open"])
