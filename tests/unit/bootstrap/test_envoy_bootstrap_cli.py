@@ -50,7 +50,7 @@ def test_options_become_settings() -> None:
         *("--upstream", "unix:/run/app.sock", "--authz", "/run/0.sock", "--authz", "127.0.0.1:9001"),
         *("--authz-timeout", "0.5", "--tls", "/c.crt,/c.key,/ca.crt", "--proxy-protocol", "--trusted-hops", "1"),
         *("--admin", "/run/admin.sock", "--readiness", "127.0.0.1:15000", "--access-log", "/run/als.sock"),
-        *("--node-id", "n-1"),
+        *("--node-id", "n-1", "--max-stream-duration", "90"),
     )
     listener = ".static_resources.listeners[0]"
     assert found[f"{listener}.address.socket_address.address"] == "::"
@@ -68,6 +68,7 @@ def test_options_become_settings() -> None:
     assert values(found, ".xff_num_trusted_hops") == [1]
     assert values(found, ".grpc_service.timeout.nanos") == [500_000_000]
     assert found[".node.id"] == "n-1"
+    assert values(found, ".max_stream_duration.seconds") == [90]
 
 
 def test_options_switch_off() -> None:
