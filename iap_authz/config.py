@@ -15,6 +15,7 @@ from iap_authz.config_identity import IssuerConfig, TrustDomainConfig, take_iden
 from iap_authz.config_listen import take_listen
 from iap_authz.config_seal import SealConfig, take_seal
 from iap_authz.errors import ConfigInvalid, Malformed, shown
+from iap_authz.facts.credential import TokenSource
 from iap_authz.model.document import Section, parse_configuration, take_origin
 from iap_authz.tlog.cosign import CosignerKey, count_witnesses
 from iap_authz.tlog.note import VerifierKey
@@ -114,6 +115,8 @@ class SidecarConfig:
     policies: tuple[Path, ...]
     """Policy files; together one bundle. Replaced live."""
     issuers: tuple[IssuerConfig, ...]
+    token_sources: tuple[TokenSource, ...]
+    """Where tokens may stand. All places are looked at; a token in two of them is refused. Default: authorization."""
     trust_domains: tuple[TrustDomainConfig, ...]
     revocations: RevocationsConfig | None
     """Credentials that must not be believed any more. Without it none is revoked."""
@@ -141,6 +144,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         seal=take_seal(root),
         policies=_take_paths(root, "policies", path.parent),
         issuers=identity.issuers,
+        token_sources=identity.token_sources,
         trust_domains=identity.trust_domains,
         revocations=identity.revocations,
         api_keys=identity.api_keys,

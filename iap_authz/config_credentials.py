@@ -4,19 +4,15 @@
 A part of `config_identity`, which takes the section.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from iap_authz.config_tokens import is_free_header
 from iap_authz.errors import shown
 from iap_authz.model.document import Section
-from iap_authz.model.request import UNTRUSTED_HEADERS
 
 _ZERO, _HOUR, _DAY = timedelta(0), timedelta(hours=1), timedelta(days=1)
-_HEADER = re.compile(r"x-[a-z0-9][a-z0-9-]{0,61}", re.ASCII)
-_HEADERS_TAKEN = re.compile(r"x-(?:iap|envoy|forwarded)-.*|x-request-id", re.ASCII)
-"""Headers that say something else to us, and of which records keep the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +61,7 @@ def take_api_keys(identity: Section, folder: Path) -> ApiKeysConfig | None:
         header=section.take_text("header", "x-api-key"),
     )
     name = api_keys.header
-    if not _HEADER.fullmatch(name) or _HEADERS_TAKEN.fullmatch(name) or name in UNTRUSTED_HEADERS:
+    if not is_free_header(name):
         section.fault("header", f"got {shown(name)}, want a name x-... in lower case that nothing else uses")
     section.finish()
     return api_keys

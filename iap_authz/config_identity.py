@@ -11,7 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig, take_api_keys, take_revocations
+from iap_authz.config_tokens import take_token_sources
 from iap_authz.errors import Malformed, shown
+from iap_authz.facts.credential import DEFAULT_SOURCES, TokenSource
 from iap_authz.facts.discovery import check_https_url, discovery_url
 from iap_authz.facts.spiffe import is_trust_domain
 from iap_authz.model.document import Section, take_matching
@@ -81,6 +83,7 @@ class IdentityConfig:
     """`identity`: who is believed. Empty: nobody."""
 
     issuers: tuple[IssuerConfig, ...] = ()
+    token_sources: tuple[TokenSource, ...] = DEFAULT_SOURCES
     trust_domains: tuple[TrustDomainConfig, ...] = ()
     revocations: RevocationsConfig | None = None
     api_keys: ApiKeysConfig | None = None
@@ -93,6 +96,7 @@ def take_identity(root: Section, folder: Path) -> IdentityConfig:
         return IdentityConfig()
     identity = IdentityConfig(
         issuers=tuple(_take_issuer(one, folder) for one in section.take_sections("issuers")),
+        token_sources=take_token_sources(section),
         trust_domains=tuple(_take_trust_domain(one, folder) for one in section.take_sections("trust_domains")),
         revocations=take_revocations(section, folder),
         api_keys=take_api_keys(section, folder),
@@ -100,6 +104,8 @@ def take_identity(root: Section, folder: Path) -> IdentityConfig:
     if not (identity.issuers or identity.trust_domains or identity.api_keys):
         section.fault("issuers", "missing, want issuers, trust_domains or api_keys: without any nobody is ever known")
     section.finish()
+    if identity.api_keys is not None and identity.api_keys.header in {source.name for source in identity.token_sources}:
+        section.fault("token_sources", f"got {shown(identity.api_keys.header)}, which API keys come in")
     _check_different(section, "issuers", identity.issuers, fields=("name", "issuer"))
     _check_different(section, "trust_domains", identity.trust_domains, fields=("name",))
     return identity

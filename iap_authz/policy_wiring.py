@@ -7,6 +7,7 @@ from iap_authz.adapters.facts.policy_files import PolicyFiles
 from iap_authz.assertion_wiring import check_promises
 from iap_authz.config import SidecarConfig
 from iap_authz.errors import PolicyInvalid
+from iap_authz.facts.credential import AUTHORIZATION, Place
 from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
 from iap_authz.sidecar.refresh import Slot
@@ -19,15 +20,25 @@ def make_policy_slot(config: SidecarConfig) -> Slot[Policy]:
         check_promises(policy, config.assertion)
         if config.log is None:
             _check_durability(policy)
-        if config.api_keys is not None:
-            _check_reads_no_key(policy, config.api_keys.header)
+        _check_reads_no_credential(policy, config)
 
     return Slot(PolicyFiles(config.policies), max_stale_seconds=None, check_succession=check_succession)
 
 
-def keep_from_upstream(policy: Policy, header: str) -> Policy:
-    """The same policy, under which a client's own `header` never reaches the upstream, in any spelling."""
-    return replace(policy, headers_set=policy.headers_set | {header})
+def keep_from_upstream(policy: Policy, headers: frozenset[str]) -> Policy:
+    """The same policy, under which none of a client's own `headers` reaches the upstream, in any spelling."""
+    return replace(policy, headers_set=policy.headers_set | headers) if headers else policy
+
+
+def credential_headers(config: SidecarConfig) -> frozenset[str]:
+    """The headers that credentials of ours alone come in.
+
+    Not `authorization`, nor cookies and the query: they are the application's as well.
+    """
+    headers = {source.name for source in config.token_sources if source.place is Place.HEADER}
+    if config.api_keys is not None:
+        headers.add(config.api_keys.header)
+    return frozenset(headers - {AUTHORIZATION.name})
 
 
 def _check_durability(policy: Policy) -> None:
@@ -38,8 +49,12 @@ def _check_durability(policy: Policy) -> None:
         raise PolicyInvalid.of_file(policy.name, message)
 
 
-def _check_reads_no_key(policy: Policy, header: str) -> None:
-    """Refuse a policy that reads the header of API keys: the record of each request would hold the key."""
-    if header in policy.headers_read:
-        message = f"got a condition that reads {header}, which API keys come in, want one that reads identity"
+def _check_reads_no_credential(policy: Policy, config: SidecarConfig) -> None:
+    """Refuse a policy that reads where a credential may stand: the record of each request would hold it."""
+    parameters = {source.name for source in config.token_sources if source.place is Place.QUERY}
+    # A page whose URL has a token says so in the Referer of what it loads.
+    headers = credential_headers(config) | ({":path", "referer"} if parameters else set())
+    read = sorted({*(headers & policy.headers_read), *(parameters & policy.query_parameters_read)})
+    if read:
+        message = f"got a condition that reads {read[0]}, which credentials come in, want one that reads identity"
         raise PolicyInvalid.of_file(policy.name, message)

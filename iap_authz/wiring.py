@@ -38,7 +38,7 @@ from iap_authz.facts.keyset import KeySet
 from iap_authz.facts.location import Geography, Networks
 from iap_authz.identity_wiring import authorities_slot, keys_slot, make_issuer, make_issuer_keys
 from iap_authz.policy.compiled import Policy
-from iap_authz.policy_wiring import keep_from_upstream, make_policy_slot
+from iap_authz.policy_wiring import credential_headers, keep_from_upstream, make_policy_slot
 from iap_authz.ports import FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
@@ -166,8 +166,9 @@ def build_snapshot(
     location = config.location
     networks = slots.networks.served if slots.networks is not None else Networks()
     return Snapshot(
-        policy=policy if api_keys is None else keep_from_upstream(policy, api_keys.header),
+        policy=keep_from_upstream(policy, credential_headers(config)),
         issuers=issuers,
+        token_sources=config.token_sources,
         trust_domains={name: slot.served for name, slot in slots.trust_domains.items()},
         device=_device_settings(config, slots),
         inventory=_served(slots.inventory),

@@ -25,7 +25,6 @@ from typing import Final
 from iap_authz.errors import Invalid, InvalidCredential, SourceUnavailable
 from iap_authz.facts.revision import check_revision
 from iap_authz.model.reason import Reason
-from iap_authz.model.request import Request
 
 ID_HEX_DIGITS: Final = 16
 """64 random bits: ids are drawn on different machines and must not meet."""
@@ -97,19 +96,6 @@ def check_succession(keys: ApiKeys, previous: ApiKeys | None) -> None:
     """
     if previous is not None:
         check_revision(keys.name, keys.revision, previous.revision)
-
-
-def read_api_key(request: Request, header: str) -> str | None:
-    """What the request shows in `header`, unjudged; None if it shows nothing there. Raises InvalidCredential."""
-    values = request.headers.get(header)
-    if not values:
-        return None
-    if "authorization" in request.headers:
-        message = f"got {header} and authorization, want one credential"
-        raise InvalidCredential(Reason.AMBIGUOUS_CREDENTIALS, message)
-    if len(values) > 1 or "," in values[0]:
-        raise InvalidCredential(Reason.AMBIGUOUS_CREDENTIALS, f"got more than one value of {header}, want one")
-    return values[0]
 
 
 def verify_api_key(text: str, keys: ApiKeys | None, *, now: datetime) -> ApiKey:

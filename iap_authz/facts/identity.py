@@ -1,23 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is asking: the identity family of facts, from the one `authorization` header, or from the one of API keys.
+"""Who is asking: the identity family of facts, from the one credential that the request shows.
 
 The invariant: the state is PRESENT only for a token that `token.verify_token` accepted at `now`, or for an API key that
 `apikey.verify_api_key` did; a credential that was shown and is not good is INVALID with its reason, keys that are
-missing are ERROR, and only a request that shows none is ABSENT. A header that two readers could read two ways, or two
-credentials, are INVALID, so that nothing behind us sees a credential that we did not judge. What is revoked is
-`revocation`'s to say, on each request.
-
-    Bearer SP token       exactly this spelling, one space, no white space and no comma in the token
-    other SP anything     another scheme: no token was shown (Basic, Negotiate, DPoP)
-    anything else         ambiguous
-
-A comma is refused in any scheme: Envoy joins two `authorization` headers with one.
-
-Specification: RFC 6750 section 2.1, RFC 9110 section 11.6.2. Deliberately not read: tokens in the query, in a form or
-in cookies; other headers that name a user. Nothing is skipped for any user agent.
+missing are ERROR, and only a request that shows none is ABSENT. Where credentials may stand, and that there is one, is
+`credential`'s to say; what is revoked is `revocation`'s, on each request.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,17 +14,13 @@ from hashlib import sha256
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.errors import InvalidCredential, SourceUnavailable
-from iap_authz.facts.apikey import ApiKey, ApiKeyAccess, read_api_key, verify_api_key
+from iap_authz.facts.apikey import ApiKey, ApiKeyAccess, verify_api_key
 from iap_authz.facts.claims import Claims
+from iap_authz.facts.credential import DEFAULT_SOURCES, Shown, TokenSource, read_credential, shown_text
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.token import parse_token, verify_token
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
-
-_CREDENTIAL = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: ([^,]*))?")
-"""RFC 9110 section 11.4: a scheme, and after one space what it needs; without the comma that joins two headers."""
-
-_WHITE_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,63 +39,83 @@ class EstablishedIdentity:
     unknown_key_of: str = ""
 
 
-def credential_of(request: Request, api_keys: ApiKeyAccess | None = None) -> str | None:
+def credential_of(
+    request: Request, api_keys: ApiKeyAccess | None = None, *, sources: Sequence[TokenSource] = DEFAULT_SOURCES
+) -> str | None:
     """The whole credential that the request shows, unjudged: what a cache may use as its key, and nothing else may use.
 
-    A token's own text, or an API key's behind a word and a space, which no token has in it: the one is never found as
-    the other. None if there is none *or* if it is ambiguous: not an answer, only the advice not to look into a cache.
+    Its place, a space, and its text, in which there is none: what is found in one place is never taken for what was
+    shown in another. None if there is none *or* if it is ambiguous: not an answer, only the advice not to look into a
+    cache.
     """
     try:
-        key = read_api_key(request, api_keys.header) if api_keys is not None else None
-        return _read_credential(request) if key is None else f"api-key {key}"
+        shown = read_credential(request, sources, api_key_header=_header_of(api_keys))
     except InvalidCredential:
         return None
+    return None if shown is None else f"{shown.shown_in} {shown.text}"
 
 
 def establish_identity(
-    request: Request, issuers: Sequence[Issuer], *, api_keys: ApiKeyAccess | None = None, now: datetime
+    request: Request,
+    issuers: Sequence[Issuer],
+    *,
+    sources: Sequence[TokenSource] = DEFAULT_SOURCES,
+    api_keys: ApiKeyAccess | None = None,
+    now: datetime,
 ) -> EstablishedIdentity:
     """Who is asking, at `now` (with a time zone). Raises nothing for anything that a client can send.
 
     `api_keys` None: API keys are not taken, and their header is one like any other.
     """
-    if api_keys is not None and request.headers.get(api_keys.header):
-        return _establish_machine(request, api_keys, now=now)
+    header = _header_of(api_keys)
     try:
-        text = _read_credential(request)
+        shown = read_credential(request, sources, api_key_header=header)
     except InvalidCredential as error:
-        return _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=_shown_text(request))
-    if text is None:
+        text = shown_text(request, sources, api_key_header=header)
+        return _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=Shown(text=text, shown_in=""))
+    if shown is None:
         return EstablishedIdentity(identity=facts_pb2.Identity(state=facts_pb2.ABSENT))
+    if api_keys is not None and shown.is_api_key:
+        return _establish_machine(shown, api_keys, now=now)
+    return _establish_bearer(shown, issuers, now=now)
+
+
+def _header_of(api_keys: ApiKeyAccess | None) -> str:
+    return "" if api_keys is None else api_keys.header
+
+
+def _establish_bearer(shown: Shown, issuers: Sequence[Issuer], *, now: datetime) -> EstablishedIdentity:
+    """Who shows this token."""
     issuer = ""
     try:
-        token = parse_token(text)
+        token = parse_token(shown.text)
         issuer = str(token.payload.get("iss", ""))
         claims = verify_token(token, issuers, now=now)
     except InvalidCredential as error:
-        refused = _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=text)
+        refused = _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=shown)
         return replace(refused, unknown_key_of=issuer) if error.reason == Reason.UNKNOWN_KID else refused
     except SourceUnavailable as error:
-        return _refused(facts_pb2.ERROR, Reason.NO_KEYS, detail=str(error), shown=text)
-    identity = _present(claims)
-    identity.token_sha256 = _digest(text)
-    stamp_age(identity, now)
-    return EstablishedIdentity(identity=identity, good_until=claims.good_until)
+        return _refused(facts_pb2.ERROR, Reason.NO_KEYS, detail=str(error), shown=shown)
+    return _established(_present(claims), shown, now=now, good_until=claims.good_until)
 
 
-def _establish_machine(request: Request, api_keys: ApiKeyAccess, *, now: datetime) -> EstablishedIdentity:
-    """The same for a request with the header of API keys."""
-    shown = ",".join(request.headers[api_keys.header])
+def _establish_machine(shown: Shown, api_keys: ApiKeyAccess, *, now: datetime) -> EstablishedIdentity:
+    """Who shows this API key."""
     try:
-        key = verify_api_key(read_api_key(request, api_keys.header) or "", api_keys.keys, now=now)
+        key = verify_api_key(shown.text, api_keys.keys, now=now)
     except InvalidCredential as error:
         return _refused(facts_pb2.INVALID, error.reason, detail=str(error), shown=shown)
     except SourceUnavailable as error:
         return _refused(facts_pb2.ERROR, Reason.SOURCE_ERROR, detail=str(error), shown=shown)
-    identity = _machine(key)
-    identity.token_sha256 = _digest(shown)
+    return _established(_machine(key), shown, now=now, good_until=key.expires)
+
+
+def _established(
+    identity: facts_pb2.Identity, shown: Shown, *, now: datetime, good_until: datetime
+) -> EstablishedIdentity:
+    identity.token_sha256, identity.shown_in = _digest(shown.text), shown.shown_in
     stamp_age(identity, now)
-    return EstablishedIdentity(identity=identity, good_until=key.expires)
+    return EstablishedIdentity(identity=identity, good_until=good_until)
 
 
 def stamp_age(identity: facts_pb2.Identity, now: datetime) -> None:
@@ -120,31 +125,10 @@ def stamp_age(identity: facts_pb2.Identity, now: datetime) -> None:
         identity.age.FromTimedelta(max(now - issued_at, timedelta(0)))
 
 
-def _read_credential(request: Request) -> str | None:
-    values = request.headers.get("authorization", ())
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidCredential(Reason.AMBIGUOUS_CREDENTIALS, f"got {len(values)} authorization headers, want one")
-    match = _CREDENTIAL.fullmatch(values[0])
-    if match is None:
-        raise InvalidCredential(Reason.AMBIGUOUS_CREDENTIALS, "got an authorization header that is not scheme SP token")
-    scheme, rest = match.group(1), match.group(2)
-    if scheme.lower() != "bearer":
-        return None
-    if scheme != "Bearer" or not rest or _WHITE_SPACE.search(rest):
-        raise InvalidCredential(Reason.AMBIGUOUS_CREDENTIALS, 'want exactly "Bearer", one space and the token')
-    return rest
-
-
-def _shown_text(request: Request) -> str:
-    """What an ambiguous header shows, so that its repetitions can be joined: all of it but a scheme's name."""
-    text = ",".join(request.headers.get("authorization", ()))
-    return text[len("bearer") :].strip() if text[: len("bearer")].lower() == "bearer" else text
-
-
-def _refused(state: facts_pb2.State, reason: int, *, detail: str, shown: str) -> EstablishedIdentity:
-    identity = facts_pb2.Identity(state=state, problem=Reason(reason).value, token_sha256=_digest(shown))
+def _refused(state: facts_pb2.State, reason: int, *, detail: str, shown: Shown) -> EstablishedIdentity:
+    identity = facts_pb2.Identity(state=state, problem=Reason(reason).value, token_sha256=_digest(shown.text))
+    if shown.shown_in:
+        identity.shown_in = shown.shown_in
     return EstablishedIdentity(identity=identity, detail=detail)
 
 

@@ -27,7 +27,7 @@ from iap_authz.facts.certificate import ClientCertificate, check_certificate_tim
 from iap_authz.facts.spiffe import SpiffeId, spiffe_id_of
 from iap_authz.model.reason import Reason
 
-SOURCE, KIND = "mtls", "workload"
+SOURCE, KIND, SHOWN_IN = "mtls", "workload", "certificate"
 """Of the facts (facts.proto)."""
 
 TrustDomains = Mapping[str, Authorities | None]
@@ -75,6 +75,7 @@ def _present(parsed: ClientCertificate, found: SpiffeId, now: datetime) -> facts
         subject=found.text,
         issuer=f"spiffe://{found.trust_domain}",
         spiffe_id=found.text,
+        shown_in=SHOWN_IN,
     )
     identity.issued_at.FromDatetime(parsed.not_before)
     identity.expires.FromDatetime(parsed.not_after)
@@ -83,4 +84,4 @@ def _present(parsed: ClientCertificate, found: SpiffeId, now: datetime) -> facts
 
 
 def _refused(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:
-    return facts_pb2.Identity(state=state, problem=Reason(reason).value, source=SOURCE)
+    return facts_pb2.Identity(state=state, problem=Reason(reason).value, source=SOURCE, shown_in=SHOWN_IN)

@@ -15,6 +15,7 @@ from iap_authz.errors import MalformedRequest, SourceUnavailable
 from iap_authz.facts.address import client_address
 from iap_authz.facts.apikey import ApiKeyAccess
 from iap_authz.facts.authorities import Authorities
+from iap_authz.facts.credential import DEFAULT_SOURCES, TokenSource, hide_query_tokens
 from iap_authz.facts.device import Inventory, establish_device
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
@@ -107,6 +108,7 @@ class Snapshot:
 
     policy: Policy
     issuers: tuple[Issuer, ...]
+    token_sources: tuple[TokenSource, ...] = DEFAULT_SOURCES
     device: DeviceSettings | None
     inventory: Inventory | None
     location: LocationSettings
@@ -128,7 +130,7 @@ class Snapshot:
         facts.now.FromDatetime(second)
         facts.request.CopyFrom(
             establish_request(
-                request,
+                hide_query_tokens(request, self.token_sources),
                 headers_read=self.policy.headers_read,
                 parameters_read=self.policy.query_parameters_read,
                 captures=self._captures(request),
@@ -147,7 +149,7 @@ class Snapshot:
         return match.captures if match is not None else {}
 
     def _establish_identity(self, facts: facts_pb2.Facts, request: Request, now: datetime) -> None:
-        credential = credential_of(request, self.api_keys)
+        credential = credential_of(request, self.api_keys, sources=self.token_sources)
         kept = self.tokens.get(credential, now) if credential is not None else None
         if kept is not None:
             facts.identity.CopyFrom(kept)
@@ -158,7 +160,9 @@ class Snapshot:
 
     def _fresh_identity(self, request: Request, credential: str | None, now: datetime) -> facts_pb2.Identity:
         """Who asks, by a credential that no cache knows; or by their certificate where none is shown."""
-        established = establish_identity(request, self.issuers, api_keys=self.api_keys, now=now)
+        established = establish_identity(
+            request, self.issuers, sources=self.token_sources, api_keys=self.api_keys, now=now
+        )
         if established.unknown_key_of:
             self.want_keys(established.unknown_key_of)
         if credential is not None and established.good_until is not None:

@@ -28,7 +28,10 @@ WIRING = (
     "log_wiring",
     "key_wiring",
 )
-CONFIG_PARTS = ("config_identity", "config_credentials", "config_seal", "config_assertion", "config_listen")
+CONFIG_PARTS = (
+    *("config_identity", "config_credentials", "config_tokens"),
+    *("config_seal", "config_assertion", "config_listen"),
+)
 CONFIG = ("config", *CONFIG_PARTS, "log_config")
 ASSEMBLY = (
     *CONFIG,
@@ -61,8 +64,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "adapters": frozenset(),
     "adapters.*": BELOW_SERVICES,
     "config": frozenset({*PURE, "_pb", *CONFIG_PARTS}),
-    "config_credentials": frozenset({*PURE, "_pb"}),
-    "config_identity": frozenset({*PURE, "_pb", "config_credentials"}),
+    "config_tokens": frozenset({*PURE, "_pb"}),
+    "config_credentials": frozenset({*PURE, "_pb", "config_tokens"}),
+    "config_identity": frozenset({*PURE, "_pb", "config_credentials", "config_tokens"}),
     "config_seal": frozenset({*PURE, "_pb"}),
     "config_assertion": frozenset({*PURE, "_pb", "config_listen"}),
     "config_listen": frozenset({*PURE, "_pb"}),

@@ -226,6 +226,7 @@ SECTIONS = {
     "SealConfig": "seal.",
     "IssuerConfig": "identity.issuers[].",
     "FetchConfig": "identity.issuers[].fetch.",
+    "TokenSourceConfig": "identity.token_sources[].",
     "TrustDomainConfig": "identity.trust_domains[].",
     "RevocationsConfig": "identity.revocations.",
     "ApiKeysConfig": "identity.api_keys.",
@@ -242,6 +243,7 @@ LOG_SECTIONS = {
 KEYS = {
     "journal.bound_bytes": "journal.bound",
     "issuers": "identity.issuers[]",
+    "token_sources": "identity.token_sources[]",
     "trust_domains": "identity.trust_domains[]",
     "revocations": "identity.revocations",
     "api_keys": "identity.api_keys",
@@ -257,6 +259,7 @@ OPENINGS = {
     "assertion": "assertion: {",
     "identity.revocations": "revocations: {",
     "identity.api_keys": "api_keys: {",
+    "identity.token_sources[]": "token_sources: [{",
 }
 """Where a section of `MINIMAL` begins."""
 
@@ -272,6 +275,7 @@ policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d},
   {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}],
   trust_domains: [{name: k, bundle_file: l}],
+  token_sources: [{header: authorization}],
   revocations: {file: r}, api_keys: {file: k, pepper_file: p}}
 device: {inventory_file: i}
 assertion: {issuer: i, listen: "unix:k"}
@@ -301,7 +305,7 @@ def settings() -> list[dict[str, str]]:
 
 
 def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
-    modules = ("config", "config_seal", "config_identity", "config_credentials", "config_assertion")
+    modules = ("config", "config_seal", "config_identity", "config_credentials", "config_tokens", "config_assertion")
     documented = {key: text for module in modules for key, text in documented_fields(f"{module}.py").items()}
     assert {code(row["key"]): row["what"] for row in settings()} == documented
 

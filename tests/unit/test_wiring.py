@@ -183,7 +183,27 @@ def test_bad_credentials_refuse_to_start(credentials: Path, name: str, content: 
 def test_a_policy_that_reads_the_header_of_api_keys_is_refused(credentials: Path) -> None:
     allow = """allow: [{id: a, when: 'request.headers["x-api-key"] == "s"'}]"""
     (credentials / "policy.yaml").write_text(POLICY.replace("durability: journal", allow))
-    with pytest.raises(PolicyInvalid, match="reads x-api-key, which API keys come in"):
+    with pytest.raises(PolicyInvalid, match="reads x-api-key, which credentials come in"):
+        loaded(credentials)
+
+
+@pytest.mark.parametrize(
+    ("condition", "read"),
+    [
+        ('request.headers["x-iap-id-token"] == "s"', "x-iap-id-token"),
+        ('request.query_parameters["t"] == "s"', "t"),
+        ('request.headers["referer"] == "s"', "referer"),
+    ],
+)
+def test_a_policy_that_reads_where_tokens_stand_is_refused(credentials: Path, condition: str, read: str) -> None:
+    config = (credentials / "sidecar.yaml").read_text()
+    loaded(credentials)
+    places = "token_sources: [{header: x-iap-id-token}, {query: t}]"
+    (credentials / "sidecar.yaml").write_text(config.replace("identity:\n", f"identity:\n  {places}\n"))
+    (credentials / "policy.yaml").write_text(
+        POLICY.replace("durability: journal", f"allow: [{{id: a, when: '{condition}'}}]")
+    )
+    with pytest.raises(PolicyInvalid, match=f"reads {read}, which credentials come in"):
         loaded(credentials)
 
 

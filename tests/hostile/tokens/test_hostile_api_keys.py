@@ -24,7 +24,12 @@ def refuse(request: Request, reason: Reason) -> None:
     assert established.identity.state == facts_pb2.INVALID
     assert problem_of(established) is reason, established.detail
     assert established.good_until is None
-    assert {field.name for field, _ in established.identity.ListFields()} == {"state", "problem", "token_sha256"}
+    assert {field.name for field, _ in established.identity.ListFields()} <= {
+        "state",
+        "problem",
+        "token_sha256",
+        "shown_in",
+    }
     assert len(established.identity.token_sha256) == 32
     for shown in (SECRET, KEY_ID, SECRET[:8]):
         assert shown not in established.detail

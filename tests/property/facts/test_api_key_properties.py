@@ -43,7 +43,7 @@ def test_any_headers_are_answered_and_only_the_whole_key_is_somebody(keys: list[
     assert (identity.state == facts_pb2.PRESENT) is (keys == [KEY] and not authorization)
     assert identity.SerializeToString()
     if identity.state == facts_pb2.PRESENT:
-        assert credential_of(request, access()) == f"api-key {KEY}"
+        assert credential_of(request, access()) == f"header:x-api-key {KEY}"
     judge_revocation(identity, RevocationList(), now=NOW)
     assert (identity.state == facts_pb2.PRESENT) is (keys == [KEY] and not authorization)
 
@@ -58,5 +58,8 @@ def test_a_key_that_differs_anywhere_is_nobodys(text: str) -> None:
 @given(st.text())
 def test_no_text_of_a_bearer_is_the_cache_key_of_an_api_key(text: str) -> None:
     shown = credential_of(Request(headers={"authorization": (f"Bearer {text}",)}), access())
-    assert shown != f"api-key {KEY}"
-    assert credential_of(Request(headers={"authorization": (f"Bearer {forge()}",)}), access()) == forge()
+    assert shown != f"header:x-api-key {KEY}"
+    assert (
+        credential_of(Request(headers={"authorization": (f"Bearer {forge()}",)}), access())
+        == f"header:authorization {forge()}"
+    )

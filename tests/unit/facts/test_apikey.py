@@ -38,6 +38,7 @@ def test_a_whole_identity() -> None:
         scopes=["orders:read"],
         token_id=KEY_ID,
         token_sha256=hashlib.sha256(KEY.encode()).digest(),
+        shown_in="header:x-api-key",
     )
     want.age.FromTimedelta(timedelta(days=1))
     want.issued_at.FromDatetime(NOW - timedelta(days=1))
@@ -78,7 +79,7 @@ def test_where_keys_are_not_taken_the_header_is_one_like_any_other() -> None:
     assert establish_identity(shows_key(KEY), [], now=NOW).identity.state == facts_pb2.ABSENT
     both = shows_key(KEY, authorization=(f"Bearer {forge()}",))
     assert establish_identity(both, [rsa_issuer()], now=NOW).identity.source == "jwt:corp"
-    assert credential_of(both) == forge()
+    assert credential_of(both) == f"header:authorization {forge()}"
 
 
 def test_a_token_alone_is_judged_as_ever_where_keys_are_taken() -> None:
@@ -89,9 +90,9 @@ def test_a_token_alone_is_judged_as_ever_where_keys_are_taken() -> None:
 
 
 def test_the_one_credential_is_never_found_as_the_other() -> None:
-    assert credential_of(shows_key(KEY), access()) == f"api-key {KEY}"
-    assert credential_of(bearer(KEY), access()) == KEY
-    assert credential_of(bearer(f"api-key {KEY}"), access()) is None
+    assert credential_of(shows_key(KEY), access()) == f"header:x-api-key {KEY}"
+    assert credential_of(bearer(KEY), access()) == f"header:authorization {KEY}"
+    assert credential_of(bearer(f"header:x-api-key {KEY}"), access()) is None
     assert credential_of(shows_key(KEY, KEY), access()) is None
     assert credential_of(shows_key(KEY, authorization=("Bearer x",)), access()) is None
 

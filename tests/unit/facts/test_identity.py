@@ -79,6 +79,7 @@ def test_a_whole_identity() -> None:
         algorithm="RS256",
         key_id="one",
         token_sha256=hashlib.sha256(token.encode()).digest(),
+        shown_in="header:authorization",
     )
     want.age.FromSeconds(60)
     want.auth_time.FromSeconds(NOW_S - 120)
@@ -94,6 +95,7 @@ def test_what_the_token_does_not_say_is_not_known() -> None:
     known = {field.name for field, _ in identity.ListFields()}
     assert known == {
         "state", "source", "subject", "issuer", "audiences", "expires", "algorithm", "key_id", "token_sha256",
+        "shown_in",
     }  # fmt: skip
     assert not identity.HasField("age")
 
@@ -164,8 +166,8 @@ class TestHeader:
 
     def test_the_credential_is_the_whole_token(self) -> None:
         token = forge()
-        assert credential_of(bearer(token)) == token
-        assert credential_of(bearer("not.a.token")) == "not.a.token"
+        assert credential_of(bearer(token)) == f"header:authorization {token}"
+        assert credential_of(bearer("not.a.token")) == "header:authorization not.a.token"
 
 
 class TestTimes:
@@ -347,6 +349,7 @@ def test_keys_that_are_missing_are_our_fault() -> None:
         state=facts_pb2.ERROR,
         problem=facts_pb2.Identity(problem=Reason.NO_KEYS.value).problem,
         token_sha256=hashlib.sha256(token.encode()).digest(),
+        shown_in="header:authorization",
     )
     assert established.identity == want
     assert established.good_until is None

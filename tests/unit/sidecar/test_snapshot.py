@@ -9,6 +9,7 @@ from envoy.service.auth.v3 import external_auth_pb2
 from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.adapters.envoy.response import render_answer
 from iap_authz.facts.authorities import parse_authorities
+from iap_authz.facts.credential import Place, TokenSource
 from iap_authz.facts.device import DeviceRecord, Inventory
 from iap_authz.facts.location import Networks
 from iap_authz.facts.revocation import Kind, Revocation, RevocationList
@@ -163,7 +164,7 @@ def with_key(*values: str) -> Request:
 def test_an_api_key_is_kept_ages_expires_and_is_revoked_like_a_token() -> None:
     made = snapshot(api_keys=access(api_key(expires=NOW + timedelta(seconds=60))))
     first = made.establish(with_key(KEY), NOW).identity
-    assert made.tokens.get(f"api-key {KEY}", NOW) == first
+    assert made.tokens.get(f"header:x-api-key {KEY}", NOW) == first
     later = made.establish(with_key(KEY), NOW + timedelta(seconds=59)).identity
     assert (later.state, later.age.ToTimedelta() - first.age.ToTimedelta()) == (State.PRESENT, timedelta(seconds=59))
     renewed = dataclasses.replace(made, revocations=revoking(api_key=KEY_ID))
@@ -181,7 +182,7 @@ def test_the_key_in_a_bearer_is_not_found_in_the_cache() -> None:
 
 def test_a_key_never_reaches_the_upstream() -> None:
     made = snapshot(api_keys=access())
-    policy = keep_from_upstream(made.policy, "x-api-key")
+    policy = keep_from_upstream(made.policy, frozenset({"x-api-key"}))
     decision = evaluate(policy, made.establish(with_key(KEY), NOW))
     assert (decision.verdict, decision.remove_headers) == (Verdict.ALLOW, ("x-api-key",))
     assert policy.digest == made.policy.digest
@@ -191,6 +192,20 @@ def test_a_key_never_reaches_the_upstream() -> None:
     )
     assert set(response.ok_response.headers_to_remove) == {"x-api-key", "X_Api.Key"}
     assert evaluate(made.policy, made.establish(with_key(KEY), NOW)).remove_headers == ()
+
+
+def test_a_token_of_the_query_is_judged_and_not_kept() -> None:
+    sources = (TokenSource(place=Place.QUERY, name="access_token"),)
+    made, token = snapshot(token_sources=sources), forge()
+    query = f"a=1&access_token={token}"
+    for problem in (None, Reason.MALFORMED_METHOD):
+        request = Request(path="/", query=query, raw_path=f"/?{query}", problem=problem)
+        facts = made.establish(request, NOW)
+        assert (facts.identity.state, facts.identity.shown_in) == (State.PRESENT, "query:access_token")
+        assert facts.request.query == "a=1&access_token=hidden"
+        assert token not in str(facts)
+    in_vain = snapshot().establish(Request(path="/", query=query), NOW)
+    assert in_vain.identity.state == State.ABSENT
 
 
 def test_row_188_a_new_generation_knows_nothing_of_the_old() -> None:

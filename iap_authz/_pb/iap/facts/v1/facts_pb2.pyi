@@ -42,7 +42,7 @@ class Facts(_message.Message):
     def __init__(self, identity: _Optional[_Union[Identity, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., location: _Optional[_Union[Location, _Mapping]] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., now: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Identity(_message.Message):
-    __slots__ = ("state", "age", "problem", "source", "empty", "subject", "issuer", "audiences", "groups", "claims", "email", "auth_time", "acr", "amr", "issued_at", "expires", "session_id", "token_id", "scopes", "spiffe_id", "kind", "algorithm", "key_id", "token_sha256")
+    __slots__ = ("state", "age", "problem", "source", "empty", "subject", "issuer", "audiences", "groups", "claims", "email", "auth_time", "acr", "amr", "issued_at", "expires", "session_id", "token_id", "scopes", "spiffe_id", "kind", "algorithm", "key_id", "token_sha256", "shown_in")
     class ClaimsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class Identity(_message.Message):
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_IN_FIELD_NUMBER: _ClassVar[int]
     state: State
     age: _duration_pb2.Duration
     problem: _reason_pb2.Reason
@@ -98,7 +99,8 @@ class Identity(_message.Message):
     algorithm: str
     key_id: str
     token_sha256: bytes
-    def __init__(self, state: _Optional[_Union[State, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., problem: _Optional[_Union[_reason_pb2.Reason, str]] = ..., source: _Optional[str] = ..., empty: _Optional[_Iterable[str]] = ..., subject: _Optional[str] = ..., issuer: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., claims: _Optional[_Mapping[str, str]] = ..., email: _Optional[str] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., acr: _Optional[str] = ..., amr: _Optional[_Iterable[str]] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., spiffe_id: _Optional[str] = ..., kind: _Optional[str] = ..., algorithm: _Optional[str] = ..., key_id: _Optional[str] = ..., token_sha256: _Optional[bytes] = ...) -> None: ...
+    shown_in: str
+    def __init__(self, state: _Optional[_Union[State, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., problem: _Optional[_Union[_reason_pb2.Reason, str]] = ..., source: _Optional[str] = ..., empty: _Optional[_Iterable[str]] = ..., subject: _Optional[str] = ..., issuer: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., claims: _Optional[_Mapping[str, str]] = ..., email: _Optional[str] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., acr: _Optional[str] = ..., amr: _Optional[_Iterable[str]] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., spiffe_id: _Optional[str] = ..., kind: _Optional[str] = ..., algorithm: _Optional[str] = ..., key_id: _Optional[str] = ..., token_sha256: _Optional[bytes] = ..., shown_in: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("state", "age", "problem", "source", "empty", "id", "managed", "owner", "os", "os_version", "os_version_key", "disk_encrypted", "screen_lock", "firewall", "risk", "enrolled", "revoked", "lost", "posture_time", "certificate_sha256", "certificate_serial", "certificate_not_after", "spiffe_id", "tags", "labels", "inventory_revision", "model")

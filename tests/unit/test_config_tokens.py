@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`identity.token_sources`: which places can be named, and what is said of those that cannot."""
+
+import pytest
+
+from iap_authz.config import parse_config
+from iap_authz.facts.credential import DEFAULT_SOURCES
+from tests.unit.test_config import FILE, GOOD, faults
+
+
+def with_sources(sources: str) -> str:
+    return f"{GOOD}  token_sources: {sources}\n"
+
+
+def test_without_the_list_authorization_is_read() -> None:
+    assert parse_config(GOOD.encode(), FILE).token_sources == DEFAULT_SOURCES
+
+
+def test_each_place() -> None:
+    sources = (
+        "[{header: authorization}, {header: x-iap-id-token}, {header: x-token}, {cookie: __Host-a.b}, {query: t-1}]"
+    )
+    found = parse_config(with_sources(sources).encode(), FILE).token_sources
+    assert [source.label for source in found] == [
+        *("header:authorization", "header:x-iap-id-token", "header:x-token", "cookie:__Host-a.b", "query:t-1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sources", "fault"),
+    [
+        ("[]", "identity.token_sources: got an empty list, want at least one place"),
+        ("[{}]", "identity.token_sources[0]: got 0 of header, cookie, query, want exactly one"),
+        ("[{header: authorization, query: a}]", "got 2 of header, cookie, query, want exactly one"),
+        (
+            "[{header: Authorization}]",
+            "identity.token_sources[0].header: got 'Authorization', want authorization, x-iap",
+        ),
+        ("[{header: cookie}]", "identity.token_sources[0].header: got 'cookie', want authorization"),
+        ("[{header: x-iap-other}]", "got 'x-iap-other'"),
+        ("[{header: x-forwarded-access-token}]", "got 'x-forwarded-access-token'"),
+        ("[{header: x-real-ip}]", "got 'x-real-ip'"),
+        ("[{cookie: 'a b'}]", "identity.token_sources[0].cookie: got 'a b', want 1 to 64 letters"),
+        ("[{query: 'a[b]'}]", "identity.token_sources[0].query: got 'a[b]', want 1 to 64 letters"),
+        ("[{query: a}, {query: a}]", "identity.token_sources: got query:a twice"),
+        ("[{form: a}]", "identity.token_sources[0].form: unknown key"),
+    ],
+)
+def test_faults(sources: str, fault: str) -> None:
+    assert any(fault in found for found in faults(with_sources(sources))), faults(with_sources(sources))
+
+
+def test_the_header_of_api_keys_is_not_that_of_tokens() -> None:
+    text = with_sources("[{header: x-api-key}]") + "  api_keys: {file: k, pepper_file: p}\n"
+    assert any("got 'x-api-key', which API keys come in" in fault for fault in faults(text))
