@@ -66,12 +66,21 @@ def parse_cookie(text: str) -> Cookie:
     return Cookie(name=name, value=value, attributes=attributes, expires=expires)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A server on loopback, and who vouches for it."""
+
+    port: int
+    ca_file: Path
+
+
 @dataclass(slots=True, kw_only=True)
 class Browser:
-    """`places` maps host names to the ports on loopback that stand for them, whatever port an address names."""
+    """`places` maps host names to what stands for them on loopback, whatever port an address names."""
 
-    places: Mapping[str, int]
-    authorities: tuple[Path, ...]
+    places: Mapping[str, Place]
+    certificate: Path | None = None
+    """A client certificate and its key, for whoever asks for one."""
     cookies: dict[tuple[str, str], Cookie] = field(default_factory=dict)
     """By host and name."""
     dropped: list[Cookie] = field(default_factory=list)
@@ -113,10 +122,11 @@ class Browser:
         self.cookies[host, name] = Cookie(name=name, value=value, attributes={}, expires=None)
 
     def _connect(self, host: str) -> ssl.SSLSocket:
-        context = ssl.create_default_context()
-        for authority in self.authorities:
-            context.load_verify_locations(authority)
-        plain = socket.create_connection(("127.0.0.1", self.places[host]), timeout=TIMEOUT_SECONDS)
+        place = self.places[host]
+        context = ssl.create_default_context(cafile=str(place.ca_file))
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate)
+        plain = socket.create_connection(("127.0.0.1", place.port), timeout=TIMEOUT_SECONDS)
         return context.wrap_socket(plain, server_hostname=host)
 
     def _cookie_header(self, host: str) -> list[tuple[str, str]]:
