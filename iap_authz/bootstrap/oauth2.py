@@ -20,7 +20,7 @@ It deliberately keeps no access token: nothing here needs one, and a cookie less
 import json
 from datetime import timedelta
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     DataSource,
@@ -181,6 +181,7 @@ def build_idp_cluster(settings: OAuth2Settings) -> Cluster:
     return Cluster(
         name=IDP_CLUSTER,
         type=ClusterDiscoveryType.STATIC if is_ip else ClusterDiscoveryType.LOGICAL_DNS,
+        dns_lookup_family=ClusterDnsLookupFamily.ALL,  # an IPv6 address that leads nowhere does not end the login
         connect_timeout=_CONNECT_TIMEOUT,
         load_assignment=ClusterLoadAssignment(cluster_name=IDP_CLUSTER, endpoints=[endpoint]),
         transport_socket=TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context)),

@@ -38,7 +38,7 @@ def running() -> Iterator[Edge]:
 @pytest.fixture
 def edge(running: Edge) -> Iterator[Edge]:
     """The one of the module, with the provider as it was, and nothing that it found wrong."""
-    running.provider.token_seconds, running.provider.subject = 600, "ada"
+    running.provider.token_seconds, running.provider.subject, running.provider.renews = 600, "ada", True
     running.provider.grants.clear()
     running.provider.logouts.clear()
     running.received()
@@ -119,7 +119,6 @@ def test_its_cookies_are_bound_encrypted_and_out_of_reach(edge: Edge) -> None:
 def test_tokens_that_have_run_out_are_renewed_without_asking(edge: Edge) -> None:
     edge.provider.token_seconds = 2
     browser = edge.logged_in()
-    stale = dict(browser.cookies)
     edge.provider.subject = "ada-renewed"
     edge.provider.token_seconds = 600
     pages: list[Page] = []
@@ -134,11 +133,16 @@ def test_tokens_that_have_run_out_are_renewed_without_asking(edge: Edge) -> None
     assert {cookie.name for cookie in pages[-1].set_cookies} == SESSION
     assert edge.decisions()[-1].open.decision.facts.identity.subject == "ada-renewed"
 
-    thief = edge.browser()  # one that has kept the old cookies, whatever their Max-Age said
-    for (_, name), cookie in stale.items():
-        if not name.endswith("refresh"):
-            thief.plant(HOST, name, cookie.value)
-    assert is_login(thief.get(f"https://{HOST}/")), "Envoy keeps the time itself"
+
+def test_a_client_that_keeps_its_cookies_longer_gains_nothing(edge: Edge) -> None:
+    edge.provider.token_seconds, edge.provider.renews = 5, False
+    browser = edge.logged_in()
+    keeper = edge.browser()  # whatever their Max-Age says
+    for (_, name), cookie in browser.cookies.items():
+        keeper.plant(HOST, name, cookie.value)
+    assert keeper.get(f"https://{HOST}/").status == 200
+    wait_until(lambda: keeper.get(f"https://{HOST}/").status == 302)
+    assert is_login(keeper.get(f"https://{HOST}/")), "Envoy keeps the time itself"
 
 
 def test_a_provider_that_renews_no_more_ends_the_session(edge: Edge) -> None:
@@ -273,10 +277,16 @@ def test_a_host_that_nobody_named_leads_nowhere_and_is_recorded(edge: Edge) -> N
 
 
 def test_a_session_is_one_hosts_alone(edge: Edge) -> None:
+    edge.provider.renews = False
     browser = edge.logged_in(HOST)
-    for name in SESSION - {f"{PREFIX}refresh"}:
-        browser.plant(NEIGHBOUR, name, browser.cookies[HOST, name].value)
-    assert is_login(browser.get(f"https://{NEIGHBOUR}/"))
+    pages = []
+    for host in (HOST, NEIGHBOUR):
+        other = edge.browser()
+        for name in browser.names(HOST):
+            other.plant(host, name, browser.cookies[HOST, name].value)
+        pages.append(other.get(f"https://{host}/"))
+    assert pages[0].status == 200
+    assert is_login(pages[1])
 
 
 def with_url(start: Page, url: str) -> str:

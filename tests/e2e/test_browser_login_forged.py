@@ -13,9 +13,17 @@ from tests.fakes.login import HOST, PREFIX, Edge, running_edge
 
 
 @pytest.fixture(scope="module")
-def edge() -> Iterator[Edge]:
+def running() -> Iterator[Edge]:
     with running_edge() as edge:
         yield edge
+
+
+@pytest.fixture
+def edge(running: Edge) -> Edge:
+    """The one of the module, with the provider as it was."""
+    running.provider.renews, running.provider.subject = True, "ada"
+    running.received()
+    return running
 
 
 ID, HMAC, EXPIRES, REFRESH = (f"{PREFIX}{name}" for name in ("id", "hmac", "expires", "refresh"))
@@ -61,13 +69,22 @@ FORGERIES: dict[str, Callable[[Edge, Browser], None]] = {
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_cookies_that_were_not_made_together_are_worth_nothing(edge: Edge, name: str) -> None:
+    edge.provider.renews = False
     browser = edge.logged_in()
-    browser.cookies.pop((HOST, REFRESH))
     assert browser.get(f"https://{HOST}/").status == 200
     FORGERIES[name](edge, browser)
     before = len(edge.decisions())
     assert is_login(browser.get(f"https://{HOST}/"))
     assert len(edge.decisions()) == before
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_with_a_refresh_token_they_only_lead_back_to_who_it_is(edge: Edge, name: str) -> None:
+    browser = edge.logged_in()
+    FORGERIES[name](edge, browser)
+    assert browser.get(f"https://{HOST}/").status == 200
+    assert edge.provider.grants[-1] == "refresh_token"
+    assert edge.decisions()[-1].open.decision.facts.identity.subject == "ada"
 
 
 def test_a_forged_header_is_gone(edge: Edge) -> None:
@@ -139,15 +156,3 @@ def test_the_filter_that_does_it_has_not_failed_once(edge: Edge) -> None:
     edge.logged_in()
     assert edge.envoy.counter("http.edge.lua.errors") == 0
     assert edge.envoy.counter("http.edge.lua.executions") > 0
-
-
-# ---- a provider that is another
-
-
-def test_the_code_goes_to_the_right_server_alone() -> None:
-    with running_edge() as right:
-        wrong_authority = str(right.folder / "edge" / "ca.pem")
-        with running_edge(ca_file=wrong_authority) as edge:
-            last = edge.browser().visit(f"https://{HOST}/")[-1]
-            assert last.status in {401, 503}
-            assert edge.provider.grants == []

@@ -105,7 +105,7 @@ class Edge:
 
 
 def login_settings(folder: Path, provider: Provider, **changes: Any) -> OAuth2Settings:
-    """The provider's endpoints; browsers know it by name."""
+    """The provider's endpoints; browsers know it by name. A change may be a function of the provider."""
     (folder / "client-secret").write_text(CLIENT_SECRET)
     (folder / "hmac-secret").write_bytes(bytes(range(32)))
     settings = OAuth2Settings(
@@ -117,7 +117,7 @@ def login_settings(folder: Path, provider: Provider, **changes: Any) -> OAuth2Se
         hmac_secret_file=str(folder / "hmac-secret"),
         ca_file=str(provider.ca_file),
     )
-    return replace(settings, **changes)
+    return replace(settings, **{name: value(provider) if callable(value) else value for name, value in changes.items()})
 
 
 def edge_settings(folder: Path, upstream_port: int, oauth2: OAuth2Settings) -> EdgeSettings:
@@ -184,12 +184,15 @@ def _serves(socket: Path) -> bool:
 
 
 @contextmanager
-def running_edge(**changes: Any) -> Iterator[Edge]:
-    """Everything, with `changes` to the settings of the login; everything gone afterwards."""
+def running_edge(*, names: tuple[str, ...] = ("127.0.0.1", LOGIN), **changes: Any) -> Iterator[Edge]:
+    """Everything, with `changes` to the settings of the login; everything gone afterwards.
+
+    `names` are those of the provider's certificate.
+    """
     with tempfile.TemporaryDirectory(prefix="iap-") as name:
         folder = Path(name)
         (folder / "provider").mkdir()
-        with serving_provider(folder / "provider", names=("127.0.0.1", LOGIN)) as provider, Upstream() as upstream:
+        with serving_provider(folder / "provider", names=names) as provider, Upstream() as upstream:
             provider.redirect_uris = tuple(f"https://{host}/oauth2/callback" for host in (HOST, NEIGHBOUR))
             settings = edge_settings(folder, upstream.port, login_settings(folder, provider, **changes))
             (folder / "envoy.yaml").write_text(render_bootstrap(settings, "edge"))

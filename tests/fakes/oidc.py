@@ -36,6 +36,12 @@ class Provider:
     """How long the tokens of the next answer last."""
     padding: int = 0
     """Characters of a claim that makes ID tokens longer."""
+    in_body: bool = True
+    """Whether it wants the client's secret in the body, or in HTTP Basic (RFC 6749, 2.3.1)."""
+    renews: bool = True
+    """Whether it hands out refresh tokens."""
+    renews_identity: bool = True
+    """Whether a renewal brings an ID token (OpenID Connect Core 12.2 lets it be left out)."""
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict)
     refresh_tokens: list[str] = field(default_factory=list)
     """Those that are good, the last one last. Each may be used once."""
@@ -61,17 +67,23 @@ class Provider:
         self.codes[code] = asked
         return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
 
-    def exchange(self, form: Mapping[str, str]) -> Mapping[str, object] | None:
+    def exchange(self, form: Mapping[str, str], basic: str) -> Mapping[str, object] | None:
         """What the token endpoint answers; None is `invalid_grant`. RFC 6749, 4.1.3 and 6; RFC 7636, 4.6."""
         self.grants.append(form["grant_type"])
-        if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+        shown = f"{form.get('client_id')}:{form.get('client_secret')}" if self.in_body else basic
+        if shown != f"{CLIENT_ID}:{CLIENT_SECRET}" or self.in_body == bool(basic):
             self.wrong.append("client credentials")
             return None
         if form["grant_type"] == "refresh_token":
             if form["refresh_token"] not in self.refresh_tokens:
                 return None
             self.refresh_tokens.remove(form["refresh_token"])
-            return self._tokens()
+            tokens = self._tokens()
+            return (
+                tokens
+                if self.renews_identity
+                else {name: value for name, value in tokens.items() if name != "id_token"}
+            )
         asked = self.codes.pop(form["code"], None)
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -91,14 +103,16 @@ class Provider:
     def _tokens(self) -> Mapping[str, object]:
         self.id_tokens.append(self.token(seconds=self.token_seconds))
         self.access_tokens.append(secrets.token_urlsafe(24))
-        self.refresh_tokens.append(secrets.token_urlsafe(24))
-        return {
+        tokens: dict[str, object] = {
             "token_type": "Bearer",
             "expires_in": self.token_seconds,
             "access_token": self.access_tokens[-1],
             "id_token": self.id_tokens[-1],
-            "refresh_token": self.refresh_tokens[-1],
         }
+        if self.renews:
+            self.refresh_tokens.append(secrets.token_urlsafe(24))
+            tokens["refresh_token"] = self.refresh_tokens[-1]
+        return tokens
 
     def document(self, path: str) -> Mapping[str, object] | None:
         """What stands at a path for everybody."""
@@ -128,7 +142,8 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             form = self.rfile.read(int(self.headers["content-length"])).decode()
-            granted = provider.exchange({name: values[0] for name, values in parse_qs(form).items()})
+            basic = base64.b64decode(self.headers.get("authorization", "").removeprefix("Basic ")).decode()
+            granted = provider.exchange({name: values[0] for name, values in parse_qs(form).items()}, basic)
             self._answer(400, {"error": "invalid_grant"}) if granted is None else self._answer(200, granted)
 
         def _answer(self, status: int, body: Mapping[str, object] | None = None, *, location: str = "") -> None:
