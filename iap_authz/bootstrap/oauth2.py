@@ -85,9 +85,13 @@ _STRIP_COOKIES = """\
 local own = OWN
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local kept, found = {}, false
+  local values, kept, found = {}, {}, false
   for index = 0, headers:getNumValues("cookie") - 1 do
-    for pair in string.gmatch(headers:getAtIndex("cookie", index), "[^;]+") do
+    table.insert(values, headers:getAtIndex("cookie", index))
+  end
+  headers:remove("cookie")  -- first: should anything below fail, no cookie goes on
+  for _, value in ipairs(values) do
+    for pair in string.gmatch(value, "[^;]+") do
       local cookie = string.gsub(pair, "^%s+", "")
       if string.sub(cookie, 1, string.len(own)) == own then
         found = true
@@ -96,10 +100,11 @@ function envoy_on_request(handle)
       end
     end
   end
-  if found then
-    headers:remove("cookie")
-    if #kept > 0 then
-      headers:add("cookie", table.concat(kept, "; "))
+  if found and #kept > 0 then
+    headers:add("cookie", table.concat(kept, "; "))
+  elseif not found then
+    for _, value in ipairs(values) do
+      headers:add("cookie", value)
     end
   end
 end

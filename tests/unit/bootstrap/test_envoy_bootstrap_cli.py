@@ -152,7 +152,7 @@ def test_write_then_check_then_a_difference(tmp_path: Path) -> None:
 
 def test_the_readme_speaks_of_what_is_there() -> None:
     """Each name in the first column of a table is a setting, or a value, of one of the files."""
-    bootstraps = (ROOT / "envoy" / "edge.yaml").read_text() + (ROOT / "envoy" / "sidecar.yaml").read_text()
+    bootstraps = "".join((ROOT / "envoy" / f"{name}.yaml").read_text() for name in ("edge", "edge-oauth2", "sidecar"))
     lines = (ROOT / "envoy" / "README.md").read_text().splitlines()
     cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
     names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell) if not name.endswith(".yaml")]
