@@ -13,6 +13,7 @@ from pathlib import Path
 from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig, take_api_keys, take_revocations
 from iap_authz.config_tokens import take_token_sources
 from iap_authz.errors import Malformed, shown
+from iap_authz.facts.claims import is_email_domain
 from iap_authz.facts.credential import DEFAULT_SOURCES, TokenSource
 from iap_authz.facts.discovery import check_https_url, discovery_url
 from iap_authz.facts.spiffe import is_trust_domain
@@ -20,6 +21,8 @@ from iap_authz.model.document import Section, take_matching
 
 ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
 """Token algorithms and the key type each needs (RFC 7518 section 3.1)."""
+
+BOUND_TO_POD = "pod"
 
 _ZERO, _SECOND, _MINUTE = timedelta(0), timedelta(seconds=1), timedelta(minutes=1)
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -48,6 +51,16 @@ class FetchConfig:
     """Authorities (PEM) that count, in the place of the public ones. Default none."""
     private_addresses: bool
     """Whether a name may lead to loopback, private and other addresses that are not public. Default false."""
+    token_file: Path | None
+    """A token for the server, sent to the host of `jwks_url`, or of the issuer, alone; read each time. Default none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesConfig:
+    """`identity.issuers[].kubernetes`: the issuer is a cluster, and its tokens are those of service accounts."""
+
+    bound_to: str
+    """`pod`: only tokens that are bound to a pod. `any`: also such as were made by hand. Default pod."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +89,10 @@ class IssuerConfig:
     """Path of the groups claim. Default `groups`; `realm_access.roles` reads a nested one."""
     claims: tuple[str, ...]
     """Further scalar claims for policies, as `identity.claims["..."]`. Not `email`: that is a fact of its own."""
+    email_domains: tuple[str, ...]
+    """The only domains an email may be of, in lower case. Default: all but internationalised ones (`xn--`)."""
+    kubernetes: KubernetesConfig | None
+    """The issuer is a Kubernetes cluster: its tokens are those of service accounts. `{}` is enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +156,12 @@ def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
         max_age=_take_max_age(section),
         groups_claim=tuple(section.take_text("groups_claim", "groups").split(".")),
         claims=section.take_texts("claims", ()),
+        email_domains=section.take_texts("email_domains", ()),
+        kubernetes=_take_kubernetes(section),
     )
+    wrong = [domain for domain in issuer.email_domains if not is_email_domain(domain)]
+    if wrong:
+        section.fault("email_domains", f"got {shown(wrong[0])}, want a domain in lower-case ASCII")
     if section.has("audiences") and not all(issuer.audiences):
         section.fault("audiences", "got an empty audience, want names")
     if "email" in issuer.claims or "" in issuer.claims:
@@ -167,9 +189,19 @@ def _take_fetch(issuer: Section, folder: Path) -> FetchConfig | None:
         interval=section.take_duration("interval", 5 * _MINUTE, least=_SECOND, most=_DAY),
         ca_file=_take_optional_path(section, "ca_file", folder),
         private_addresses=section.take_boolean("private_addresses", default=False),
+        token_file=_take_optional_path(section, "token_file", folder),
     )
     section.finish()
     return fetch
+
+
+def _take_kubernetes(issuer: Section) -> KubernetesConfig | None:
+    section = issuer.take_section("kubernetes")
+    if section is None:
+        return None
+    kubernetes = KubernetesConfig(bound_to=section.take_text("bound_to", BOUND_TO_POD, choices=(BOUND_TO_POD, "any")))
+    section.finish()
+    return kubernetes
 
 
 def _check_keys(section: Section, issuer: IssuerConfig) -> None:

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The assembly of what identities are established with: issuers and where their keys come from. `wiring` uses it."""
 
+import asyncio
 from pathlib import Path
 
+from iap_authz.adapters.clock import SystemClock
 from iap_authz.adapters.facts.files import FileSource
 from iap_authz.client.checkpoint_file import CheckpointFile
 from iap_authz.config import SidecarConfig
-from iap_authz.config_identity import FetchConfig, IssuerConfig
+from iap_authz.config_identity import BOUND_TO_POD, FetchConfig, IssuerConfig
 from iap_authz.errors import ConfigInvalid
 from iap_authz.facts.authorities import Authorities, parse_authorities
-from iap_authz.facts.issuer import Issuer
+from iap_authz.facts.issuer import Cluster, Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.signature import Algorithm
-from iap_authz.ports import Clock
+from iap_authz.ports import CheckpointStore, Clock
 from iap_authz.sidecar.issuer_keys import STORED_MAX_BYTES, IssuerKeys, KeyPlace
 from iap_authz.sidecar.refresh import Slot
 
@@ -39,14 +41,45 @@ def authorities_slot(name: str, file: Path) -> Slot[Authorities]:
 def make_issuer_keys(config: SidecarConfig, clock: Clock) -> dict[str, IssuerKeys]:
     """What fetches keys, by name of the issuer. Reads what was fetched before. Raises ConfigInvalid."""
     return {
-        issuer.name: _issuer_keys(issuer, issuer.fetch, config, clock=clock)
+        issuer.name: _issuer_keys(issuer, issuer.fetch, _stored(config, issuer), clock=clock)
         for issuer in config.issuers
         if issuer.fetch
     }
 
 
-def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, config: SidecarConfig, *, clock: Clock) -> IssuerKeys:
-    from iap_authz.adapters.facts.https import HttpsEndpoint  # noqa: PLC0415 -- slow to import, and few fetch
+def _stored(config: SidecarConfig, issuer: IssuerConfig) -> CheckpointFile:
+    return CheckpointFile(config.journal.directory / f"keys-{issuer.name}", max_bytes=STORED_MAX_BYTES)
+
+
+def fetch_issuer_keys(config: SidecarConfig) -> dict[str, IssuerKeys]:
+    """The same after one fetch of each, for whoever wants to know whether it works. Nothing is read or kept."""
+    found = {
+        issuer.name: _issuer_keys(issuer, issuer.fetch, _Nowhere(), clock=SystemClock())
+        for issuer in config.issuers
+        if issuer.fetch
+    }
+
+    async def fetch_all() -> None:
+        await asyncio.gather(*(keys.fetch() for keys in found.values()))
+
+    if found:
+        asyncio.run(fetch_all())
+    return found
+
+
+class _Nowhere:
+    """Satisfies `CheckpointStore`, and keeps nothing."""
+
+    def load(self) -> bytes | None:
+        """Nothing."""
+        return None
+
+    def store(self, note: bytes) -> None:
+        """Forget it."""
+
+
+def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, store: CheckpointStore, *, clock: Clock) -> IssuerKeys:
+    from iap_authz.adapters.facts.https import BearerFile, HttpsEndpoint  # noqa: PLC0415 -- slow to import, and few fetch
 
     place = KeyPlace(
         name=issuer.name,
@@ -55,8 +88,8 @@ def _issuer_keys(issuer: IssuerConfig, fetch: FetchConfig, config: SidecarConfig
         interval=fetch.interval,
         max_stale=issuer.max_stale,
     )
-    endpoint = HttpsEndpoint(ca_file=fetch.ca_file, private_addresses=fetch.private_addresses)
-    store = CheckpointFile(config.journal.directory / f"keys-{issuer.name}", max_bytes=STORED_MAX_BYTES)
+    token = BearerFile(file=fetch.token_file, url=fetch.jwks_url or issuer.issuer) if fetch.token_file else None
+    endpoint = HttpsEndpoint(ca_file=fetch.ca_file, private_addresses=fetch.private_addresses, token=token)
     return IssuerKeys(place, endpoint=endpoint, store=store, clock=clock)
 
 
@@ -72,4 +105,6 @@ def make_issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
         max_age=config.max_age,
         groups_claim=config.groups_claim,
         claims=config.claims,
+        email_domains=frozenset(config.email_domains),
+        cluster=None if config.kubernetes is None else Cluster(want_pod=config.kubernetes.bound_to == BOUND_TO_POD),
     )

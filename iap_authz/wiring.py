@@ -236,6 +236,7 @@ class SidecarProcess:
             )
         self._sidecar = self._make_sidecar()
         self._stopping = asyncio.Event()
+        self._renewed = asyncio.Event()
         self._cause = "stopped"
 
     def stop(self, cause: str) -> None:
@@ -269,7 +270,7 @@ class SidecarProcess:
             gc.collect()
             gc.freeze()
             keys = self._sealing.keys
-            works = [self._sidecar.run(), *(each.run() for each in refreshers)]
+            works = [self._sidecar.run(), self._tell_sources(server), *(each.run() for each in refreshers)]
             works += [] if keys is None else [keys.run()]
             works += [fetched.run(refreshers[-1].wake) for fetched in self._issuer_keys.values()]
             await run_together(self._stopping.wait(), *works, *self._asserting.works())
@@ -277,6 +278,23 @@ class SidecarProcess:
             await server.stop(STOP_GRACE_SECONDS)
             await self._asserting.stop()
             await self._sidecar.stop(self._cause)
+
+    def _renew(self) -> None:
+        self._sidecar.renew()
+        self._renewed.set()
+
+    async def _tell_sources(self, server: CheckServer) -> None:
+        """Keep gRPC health in step with the snapshot in force, until cancelled."""
+        told: tuple[str, ...] | None = None
+        while True:
+            self._renewed.clear()
+            missing = self._sidecar.snapshot().missing
+            if missing != told:
+                await server.set_sources(usable=not missing)
+                if missing or told:
+                    _log.warning("what proves identities changed", extra={"missing": list(missing)})
+            told = missing
+            await self._renewed.wait()
 
     def _want_keys(self, issuer: str) -> None:
         for config in self._config.issuers:
@@ -288,7 +306,7 @@ class SidecarProcess:
             slots,
             interval_seconds=self._config.refresh_interval.total_seconds(),
             monotonic=self._clock.monotonic,
-            changed=self._sidecar.renew,
+            changed=self._renew,
         )
 
     def _take_signals(self, refreshers: Sequence[Refresher]) -> None:

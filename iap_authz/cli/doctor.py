@@ -30,6 +30,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from iap_authz.config import SidecarConfig, load_config
 from iap_authz.demo.live import find_envoy
 from iap_authz.errors import ConfigInvalid, IapError, SourceUnavailable
+from iap_authz.identity_wiring import fetch_issuer_keys
 from iap_authz.key_wiring import load_index_key, open_vault
 from iap_authz.log_config import LogConfig, VaultConfig, load_log_config, parse_access, parse_enrolment
 from iap_authz.records.vault_file import KEY_AGE_MAX_DAYS
@@ -140,7 +141,7 @@ def _check_config(path: Path) -> Iterator[Checked]:
 def _check_sidecar(config: SidecarConfig) -> Iterator[Checked]:
     journal = config.journal
     yield from _check_storage(journal.directory, want_bytes=journal.bound_bytes - _used_bytes(journal.directory))
-    for slot in make_slots(config).all():
+    for slot in make_slots(config, fetch_issuer_keys(config)).all():
         yield _check_source(slot.name, slot.load)
     message = "seal: none: personal data stands open in every record, and can never be erased"
     yield _ok("seal", message if config.seal is None else None, health=Health.WARN)

@@ -3,7 +3,8 @@
 
 The invariant: `Claims` exist only for a token that is meant for one of the issuer's audiences, is inside its validity
 at `now`, and whose every claim that is read has the type its specification gives it. None is guessed, cut, folded,
-normalised or coerced: `"1700000000"` is no number, `"eng"` is no list of characters, `"true"` is not true.
+normalised or coerced: `"1700000000"` is no number, `"eng"` is no list of characters, `"true"` is not true, and a text
+that could be taken for another one is refused (`text`).
 
 Order of judgement: times, audience, subject, kind of token, e-mail, groups, the rest. What is unknown is None; a list
 that is known to have no element is ().
@@ -21,6 +22,8 @@ from decimal import Decimal
 from iap_authz.errors import InvalidCredential
 from iap_authz.facts.encoding import JsonValue, Number
 from iap_authz.facts.issuer import Issuer
+from iap_authz.facts.service_account import KIND, ServiceAccount, judge_service_account
+from iap_authz.facts.text import check_plain
 from iap_authz.model.reason import Reason
 
 LIST_MAX_ELEMENTS = 200
@@ -39,6 +42,9 @@ _EMAIL_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_EMAIL_ATOM}(?:\.{_EMAIL_ATOM})*@{_EMAIL_LABEL}(?:\.{_EMAIL_LABEL})*")
 """RFC 5321's dot-string form with one @ and an ASCII domain; quoted and international addresses are not taken."""
+
+_ACE_PREFIX = "xn--"
+"""RFC 5890 section 2.3.2.5."""
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749 section 3.3: a scope token."""
@@ -66,8 +72,14 @@ class Claims:
     acr: str | None
     session_id: str | None
     token_id: str | None
+    kind: str | None
     algorithm: str
     key_id: str | None
+
+
+def is_email_domain(text: str) -> bool:
+    """Whether an email may be of this domain: ASCII, in lower case, as it is compared."""
+    return text == text.lower() and _EMAIL.fullmatch(f"a@{text}") is not None
 
 
 def judge_claims(
@@ -82,8 +94,9 @@ def judge_claims(
     audiences = _audiences(payload, issuer)
     subject = _subject(payload)
     _refuse_other_kinds(payload)
+    account = _account(payload, issuer, subject)
     return Claims(
-        source=issuer.name,
+        source=f"jwt:{issuer.name}" if account is None else f"service-account:{issuer.name}",
         issuer=issuer.issuer,
         subject=subject,
         audiences=audiences,
@@ -91,14 +104,15 @@ def judge_claims(
         good_until=good_until,
         issued_at=issued_at,
         auth_time=_auth_time(payload, issuer, now=now),
-        email=_email(payload),
-        groups=_groups(payload, issuer.groups_claim),
+        email=_email(payload, issuer.email_domains),
+        groups=_groups(payload, issuer.groups_claim) if account is None else account.groups,
         scopes=_scopes(payload),
         amr=_texts(payload, "amr"),
-        claims=_copied(payload, issuer.claims),
+        claims=_copied(payload, issuer.claims) | ({} if account is None else account.claims),
         acr=_text(payload, "acr"),
         session_id=_text(payload, "sid"),
         token_id=_text(payload, "jti"),
+        kind=None if account is None else KIND,
         algorithm=algorithm,
         key_id=key_id,
     )
@@ -163,7 +177,15 @@ def _subject(payload: Mapping[str, JsonValue]) -> str:
         raise InvalidCredential(Reason.BAD_SUB, f"want a sub of 1 to {SUBJECT_MAX_CHARS} characters")
     if any(character < " " or "\x7f" <= character < "\xa0" for character in value):
         raise InvalidCredential(Reason.BAD_SUB, "got a control character in sub")
+    check_plain(value, "sub")
     return value
+
+
+def _account(payload: Mapping[str, JsonValue], issuer: Issuer, subject: str) -> ServiceAccount | None:
+    """The service account, where the issuer is a cluster."""
+    if issuer.cluster is None:
+        return None
+    return judge_service_account(payload, subject, want_pod=issuer.cluster.want_pod)
 
 
 def _refuse_other_kinds(payload: Mapping[str, JsonValue]) -> None:
@@ -184,13 +206,20 @@ def _auth_time(payload: Mapping[str, JsonValue], issuer: Issuer, *, now: datetim
     return value
 
 
-def _email(payload: Mapping[str, JsonValue]) -> str | None:
-    """The e-mail, byte for byte, if the issuer says that it is verified. A bad one is refused, verified or not."""
+def _email(payload: Mapping[str, JsonValue], domains: frozenset[str]) -> str | None:
+    """The e-mail, byte for byte, if the issuer says that it is verified. A bad one is refused, verified or not.
+
+    An internationalised domain (RFC 5890: a label `xn--...`) is what another one can be made to look like. It counts
+    only where `domains` lists it; where that lists any, no other domain does.
+    """
     if "email" not in payload:
         return None
     value = payload["email"]
     if not isinstance(value, str) or len(value) > EMAIL_MAX_CHARS or not _EMAIL.fullmatch(value):
         raise InvalidCredential(Reason.BAD_EMAIL, "want an email of ASCII characters with a single @")
+    domain = value.partition("@")[2].lower()
+    if domain not in domains and (domains or any(label.startswith(_ACE_PREFIX) for label in domain.split("."))):
+        raise InvalidCredential(Reason.BAD_EMAIL, "got an email of an internationalised domain, or one not listed")
     return value if payload.get("email_verified") is True else None
 
 
@@ -241,6 +270,7 @@ def _copied(payload: Mapping[str, JsonValue], names: tuple[str, ...]) -> dict[st
         elif isinstance(value, Number):
             copied[name] = value.text
         elif isinstance(value, str):
+            check_plain(value, "a configured claim")
             copied[name] = value
         elif value is not None:
             raise _bad_type("a configured claim", "a text, a number or a boolean")
@@ -253,6 +283,7 @@ def _text(payload: Mapping[str, JsonValue], name: str) -> str | None:
     value = payload[name]
     if not isinstance(value, str) or not value:
         raise _bad_type(name, "a text that is not empty")
+    check_plain(value, name)
     return value
 
 
@@ -266,7 +297,9 @@ def _texts(payload: Mapping[str, JsonValue], name: str) -> tuple[str, ...] | Non
     texts = tuple(element for element in value if isinstance(element, str))
     if len(texts) != len(value):
         raise _bad_type(name, "a list of texts")
-    return _bounded(texts, name)
+    for text in _bounded(texts, name):
+        check_plain(text, name)
+    return texts
 
 
 def _bounded(texts: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -156,7 +156,8 @@ def _machine(key: ApiKey) -> facts_pb2.Identity:
 def _present(claims: Claims) -> facts_pb2.Identity:
     identity = facts_pb2.Identity(
         state=facts_pb2.PRESENT,
-        source=f"jwt:{claims.source}",
+        source=claims.source,
+        kind=claims.kind,
         subject=claims.subject,
         issuer=claims.issuer,
         audiences=claims.audiences,

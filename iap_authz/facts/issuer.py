@@ -22,6 +22,16 @@ RESERVED_CLAIMS = frozenset({"email"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """That an issuer is a Kubernetes cluster, whose tokens are those of service accounts, and of nobody else.
+
+    want_pod: only tokens that are bound to a pod are taken.
+    """
+
+    want_pod: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """One issuer of tokens. Raises ValueError for a combination that must not exist.
 
@@ -29,6 +39,8 @@ class Issuer:
     at least one of them, exactly. keys: None until they are known. skew: tolerance for exp, nbf and iat, 0 to 5 min.
     max_lifetime: the longest allowed exp - iat. max_age: the longest allowed now - iat. Both need iat in the token.
     groups_claim: the path of member names that leads to the groups. claims: names of top-level claims to copy.
+    email_domains: the only ones an email may be of, in lower case; without any, every domain that is plain ASCII.
+    cluster: None for an issuer of people's tokens.
     """
 
     name: str
@@ -41,6 +53,8 @@ class Issuer:
     max_age: timedelta | None = None
     groups_claim: tuple[str, ...] = ("groups",)
     claims: tuple[str, ...] = ()
+    email_domains: frozenset[str] = frozenset()
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the configuration should have refused."""

@@ -28,4 +28,4 @@ def http_status(decision: Decision, *, wants: str) -> int:
 
 def is_invalid_token(reason: Reason) -> bool:
     """Whether `reason` says that a token or API key was shown and is false (RFC 6750 section 3.1)."""
-    return Reason.MALFORMED_TOKEN <= reason <= Reason.BAD_API_KEY
+    return Reason.MALFORMED_TOKEN <= reason <= Reason.CONFUSABLE_TEXT

@@ -14,6 +14,7 @@ both give the same reads is checked in `condition`.
 import enum
 import functools
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -185,6 +186,8 @@ class _Walk:
         constant = expr.const_expr
         if "\0" in constant.string_value or b"\0" in constant.bytes_value:
             self._complain(expr, "got a NUL character in a constant, want none")
+        if not unicodedata.is_normalized("NFC", constant.string_value):
+            self._complain(expr, "got a constant that is not in Unicode normalisation form C, want that: no name is")
         if constant.WhichOneof("constant_kind") == "null_value":
             self._complain(expr, "got null, want has(...): an unknown fact is never null")
 

@@ -16,7 +16,18 @@ shipping   what brings a journal into it
 
 from iap_authz.ports.asking import Caller, LogService, PrivacyService, TrailService
 from iap_authz.ports.asserting import AssertionKey, KeyPublisher
-from iap_authz.ports.deciding import Answer, Appended, Checker, Clock, Endpoint, FactSource, Fetched, Journal, Signer
+from iap_authz.ports.deciding import (
+    SOURCES_SERVICE,
+    Answer,
+    Appended,
+    Checker,
+    Clock,
+    Endpoint,
+    FactSource,
+    Fetched,
+    Journal,
+    Signer,
+)
 from iap_authz.ports.erasing import CoveredRow, ErasureRound, ErasureRow, ErasureStore, HoldRow, HoldStore, Stage
 from iap_authz.ports.sealing import NO_ERASURE, Companions, KeptCompanion, SealedKey, SealEpochs, Vault
 from iap_authz.ports.shipping import Backlog, CheckpointStore, LogClient
@@ -24,6 +35,7 @@ from iap_authz.ports.storing import BatchRow, Freeze, Head, HeadStore, Index, Le
 
 __all__ = [
     "NO_ERASURE",
+    "SOURCES_SERVICE",
     "Answer",
     "Appended",
     "AssertionKey",

@@ -12,6 +12,12 @@ from iap_authz.model.ids import AuditId, Sequence, WriterId
 from iap_authz.model.request import Request
 from iap_authz.records.room import Room
 
+SOURCES_SERVICE = "iap.authz.v1.Sources"
+"""What gRPC health is asked for by whoever sends traffic: serving while all that proves an identity can be used.
+
+Not what Envoy asks for: a sidecar without keys refuses, and records that it does; taken out, it would record nothing.
+"""
+
 T_co = TypeVar("T_co", covariant=True)
 
 

@@ -123,6 +123,15 @@ class Snapshot:
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of what proves identities, is configured, and cannot be used: whoever needs it is told 503."""
+        keyless = [f"keys:{one.name}" for one in self.issuers if one.keys is None or not one.keys.keys]
+        unknown = [f"trust-domain:{name}" for name, authorities in self.trust_domains.items() if authorities is None]
+        revocations = ["revocations"] if self.revocations is None else []
+        api_keys = ["api-keys"] if self.api_keys is not None and self.api_keys.keys is None else []
+        return (*keyless, *unknown, *revocations, *api_keys)
+
     def establish(self, request: Request, now: datetime) -> facts_pb2.Facts:
         """Everything that is known of `request` at `now`, which is truncated to the second."""
         second = now.replace(microsecond=0)

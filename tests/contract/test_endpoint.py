@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from iap_authz.adapters.facts import https
-from iap_authz.adapters.facts.https import CONTENT_MAX_BYTES, HttpsEndpoint
+from iap_authz.adapters.facts.https import CONTENT_MAX_BYTES, TOKEN_MAX_BYTES, BearerFile, HttpsEndpoint
 from iap_authz.errors import ConfigInvalid, SourceUnavailable
 from iap_authz.ports import Fetched
 from tests.fakes.idp import Idp, Said, serving_idp
@@ -174,3 +174,32 @@ def test_authorities_that_are_none_stop_the_start(tmp_path: Path) -> None:
     for name in ("no.pem", "absent.pem"):
         with pytest.raises(ConfigInvalid, match="authorities"):
             HttpsEndpoint(ca_file=tmp_path / name)
+
+
+def test_a_token_goes_to_the_one_origin_that_it_is_for(idp: Idp, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    token = BearerFile(file=file, url=idp.url("/other"))
+    assert fetch(idp, token=token) is not None
+    file.write_text("two")
+    assert fetch(idp, token=token) is not None
+    assert fetch(idp, host="localhost", token=token) is not None
+    assert fetch(idp, token=BearerFile(file=file, url="https://127.0.0.1/other")) is not None
+    assert idp.tokens == ["Bearer one", "Bearer two", "", ""]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \n", b"a b", b"a\nb", b"\xff", b"x" * (TOKEN_MAX_BYTES + 1)], ids=lambda c: c[:4]
+)
+def test_what_is_no_token_is_not_sent_and_not_said(idp: Idp, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(SourceUnavailable, match="got no token in") as caught:
+        fetch(idp, token=BearerFile(file=tmp_path / "token", url=idp.url("/")))
+    assert len(str(caught.value)) < 200
+    assert idp.asked == []
+
+
+def test_a_token_file_that_is_missing_is_no_fetch(idp: Idp, tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable, match="No such file"):
+        fetch(idp, token=BearerFile(file=tmp_path / "none", url=idp.url("/")))
+    assert idp.asked == []

@@ -3,7 +3,9 @@
 
 import asyncio
 import json
+import sys
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +13,10 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iap_authz.config import load_config
+from iap_authz.ports import SOURCES_SERVICE
 from iap_authz.sidecar import issuer_keys
 from iap_authz.wiring import SidecarProcess
 from tests.fakes.checks import check_request
@@ -21,6 +25,7 @@ from tests.fakes.timers import until
 from tests.fakes.tokens import AUDIENCE, claims, forge, jwk, rsa_key
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 ALLOWED, INVALID_TOKEN, UNAVAILABLE = 200, 401, 503
 POLICY = """\
 kind: Policy
@@ -74,12 +79,23 @@ class Client:
         self.slowest = max(self.slowest, time.monotonic() - began)
         return ALLOWED if answer.status.code == 0 else int(answer.denied_response.status.code)
 
+    async def health(self, service: str = "") -> int:
+        asked = health_pb2.HealthCheckRequest(service=service)
+        return int((await health_pb2_grpc.HealthStub(self.channel).Check(asked, timeout=10)).status)
+
     async def wait_for(self, token: str, status: int) -> None:
         for _ in range(200):
             if await self.ask(token) == status:
                 return
             await asyncio.sleep(0.02)
         raise AssertionError(f"no {status} in time")
+
+
+async def probe(folder: Path, *options: str) -> int:
+    """The exit code of the command that a kubelet runs."""
+    command = (sys.executable, "-m", "iap_authz", "probe", *options, f"unix:{folder}/authz.sock")
+    process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=DEVNULL)
+    return await asyncio.wait_for(process.wait(), 60)
 
 
 @asynccontextmanager
@@ -143,9 +159,15 @@ def test_74_75_an_issuer_that_is_away_and_a_start_without_it(tmp_path: Path, idp
         (tmp_path / "journal" / "keys-corp").unlink()
         async with serving(tmp_path, idp) as client:
             assert await client.ask(good) == UNAVAILABLE
+            assert await client.health() == SERVING, "Envoy sends its checks, and each refusal is recorded"
+            assert await client.health(SOURCES_SERVICE) == NOT_SERVING, "nobody sends it requests"
+            assert await probe(tmp_path, "--sources") == 1
+            assert await probe(tmp_path) == 0
             discovery = {"issuer": idp.url(""), "jwks_uri": idp.url("/keys")}
             idp.answers["/.well-known/openid-configuration"] = Said(body=json.dumps(discovery).encode())
             idp.answers["/keys"] = Said(body=key_set("old"))
             await client.wait_for(good, ALLOWED)
+            assert await client.health(SOURCES_SERVICE) == SERVING
+            assert await probe(tmp_path, "--sources") == 0
 
     asyncio.run(test())

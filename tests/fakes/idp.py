@@ -32,12 +32,13 @@ class Said:
 
 @dataclass(slots=True, kw_only=True)
 class Idp:
-    """What it says at each path, and what it was asked: path and If-None-Match."""
+    """What it says at each path, and what it was asked: path and If-None-Match; and Authorization."""
 
     port: int = 0
     ca_file: Path
     answers: dict[str, Said] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str, *, host: str = "127.0.0.1") -> str:
@@ -102,6 +103,7 @@ def serving_idp(folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localho
         def do_GET(self) -> None:
             known = self.headers.get("if-none-match", "")
             idp.asked.append((self.path, known))
+            idp.tokens.append(self.headers.get("authorization", ""))
             said = idp.answers.get(self.path, Said(status=404))
             if said.slow:
                 idp.ended.wait(30)

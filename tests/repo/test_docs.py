@@ -231,6 +231,7 @@ SECTIONS = {
     "IssuerConfig": "identity.issuers[].",
     "FetchConfig": "identity.issuers[].fetch.",
     "TokenSourceConfig": "identity.token_sources[].",
+    "KubernetesConfig": "identity.issuers[].kubernetes.",
     "TrustDomainConfig": "identity.trust_domains[].",
     "RevocationsConfig": "identity.revocations.",
     "ApiKeysConfig": "identity.api_keys.",
@@ -263,6 +264,7 @@ OPENINGS = {
     "assertion": "assertion: {",
     "identity.revocations": "revocations: {",
     "identity.api_keys": "api_keys: {",
+    "identity.issuers[].kubernetes": "kubernetes: {",
     "identity.token_sources[]": "token_sources: [{",
 }
 """Where a section of `MINIMAL` begins."""
@@ -277,7 +279,8 @@ log: {address: "unix:l", verifier_key: "x+dcffef98+AUIpUJJGMwC/QE8foR4RNFf6vpk/L
 seal: none
 policies: [p]
 identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], jwks_file: d},
-  {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"}}],
+  {name: e, issuer: f, audiences: [c], algorithms: [RS256], fetch: {jwks_url: "https://g/h"},
+    kubernetes: {}}],
   trust_domains: [{name: k, bundle_file: l}],
   token_sources: [{header: authorization}],
   revocations: {file: r}, api_keys: {file: k, pepper_file: p}}

@@ -135,7 +135,8 @@ def test_probes_ask_where_the_sidecar_listens() -> None:
     probes = [
         container("iap-authz")[kind]["exec"]["command"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")
     ]
-    assert probes == [["iap-authz", "probe", config().listen]] * 3
+    alive = ["iap-authz", "probe", config().listen]
+    assert probes == [alive, ["iap-authz", "probe", "--sources", config().listen], alive]
 
 
 # ---- who reaches what

@@ -4,7 +4,10 @@
 import pytest
 
 from iap_authz.config import parse_config
+from iap_authz.config_identity import KubernetesConfig
 from iap_authz.facts.credential import DEFAULT_SOURCES
+from iap_authz.facts.issuer import Cluster
+from iap_authz.identity_wiring import make_issuer
 from tests.unit.test_config import FILE, GOOD, faults
 
 
@@ -48,6 +51,40 @@ def test_each_place() -> None:
 )
 def test_faults(sources: str, fault: str) -> None:
     assert any(fault in found for found in faults(with_sources(sources))), faults(with_sources(sources))
+
+
+def with_issuer(more: str) -> str:
+    return GOOD.replace("jwks_file: jwks.json}", f"{more}}}")
+
+
+def test_an_issuer_may_be_a_cluster() -> None:
+    more = "fetch: {token_file: t}, kubernetes: {}, email_domains: [corp.example, xn--crp-0na.example]"
+    (issuer,) = parse_config(with_issuer(more).encode(), FILE).issuers
+    assert (issuer.kubernetes, issuer.email_domains) == (
+        KubernetesConfig(bound_to="pod"),
+        ("corp.example", "xn--crp-0na.example"),
+    )
+    assert issuer.fetch is not None
+    assert issuer.fetch.token_file == FILE.parent / "t"
+    assert make_issuer(issuer, None).cluster == Cluster(want_pod=True)
+    (other,) = parse_config(with_issuer("jwks_file: j, kubernetes: {bound_to: any}").encode(), FILE).issuers
+    assert make_issuer(other, None).cluster == Cluster(want_pod=False)
+    (people,) = parse_config(GOOD.encode(), FILE).issuers
+    assert (make_issuer(people, None).cluster, people.email_domains) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ("kubernetes: {bound_to: node}", "kubernetes.bound_to: got 'node', want one of pod, any"),
+        ("email_domains: [Corp.example]", "email_domains: got 'Corp.example', want a domain in lower-case ASCII"),
+        ("email_domains: ['@corp.example']", "got '@corp.example'"),
+        ("email_domains: ['']", "got ''"),
+        ("email_domains: ['c\u00f6rp.example']", "want a domain in lower-case ASCII"),
+    ],
+)
+def test_faults_of_issuers(more: str, fault: str) -> None:
+    assert any(fault in found for found in faults(with_issuer(f"jwks_file: j, {more}")))
 
 
 def test_the_header_of_api_keys_is_not_that_of_tokens() -> None:

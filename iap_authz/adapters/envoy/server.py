@@ -22,7 +22,7 @@ from iap_authz.errors import ConfigInvalid
 from iap_authz.model.decision import undecided
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
-from iap_authz.ports import Answer, Checker
+from iap_authz.ports import SOURCES_SERVICE, Answer, Checker
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 UNIX_PREFIX = "unix:"
@@ -83,6 +83,11 @@ class CheckServer:
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICE):
             await self._health.set(service, status)
+
+    async def set_sources(self, *, usable: bool) -> None:
+        """What gRPC health answers for `SOURCES_SERVICE`."""
+        serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(SOURCES_SERVICE, serving if usable else not_serving)
 
     async def stop(self, grace_seconds: float) -> None:
         """Say "not ready", let checks in flight end, take nothing new, release the address."""

@@ -10,12 +10,17 @@ that answers differently the next time (DNS rebinding) changes nothing. The cert
 
 Redirects are not followed, to whichever host. Proxies and other settings of the environment are not looked at. Content
 that is compressed is refused: nobody asked for it, and a small answer must not become a large one.
+
+A token for the server (a Kubernetes API server wants one) is read from its file for each fetch, because the kubelet
+renews it, and goes to the one origin that the operator named, never to where a document points.
 """
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -36,16 +41,30 @@ ETAG_MAX_CHARS = 256
 ADDRESSES_MAX = 4
 """Of one name that are tried: an address of each kind, and another one."""
 
+TOKEN_MAX_BYTES = 16 * 1024
+"""Of a token file; projected tokens have 1 to 2 KiB."""
+
 _HTTPS_PORT = 443
 _OK, _NOT_MODIFIED = 200, 304
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BearerFile:
+    """A file with a token, and a URL of the one origin that it is for."""
+
+    file: Path
+    url: str
 
 
 class HttpsEndpoint:
     """For one issuer. Each fetch is a connection of its own: there is one every few minutes."""
 
-    def __init__(self, *, ca_file: Path | None = None, private_addresses: bool = False) -> None:
+    def __init__(
+        self, *, ca_file: Path | None = None, private_addresses: bool = False, token: BearerFile | None = None
+    ) -> None:
         """`ca_file`: the authorities that count, in the place of the public ones. Raises ConfigInvalid for it."""
         self._private_addresses = private_addresses
+        self._token = token
         self._tls = _make_context(ca_file)
 
     async def fetch(self, url: str, *, etag: str = "") -> Fetched | None:
@@ -61,6 +80,8 @@ class HttpsEndpoint:
     async def _fetch(self, url: str, etag: str) -> Fetched | None:
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         headers |= {"if-none-match": etag} if etag else {}
+        if self._token is not None and _origin_of(url) == _origin_of(self._token.url):
+            headers["authorization"] = f"Bearer {await asyncio.to_thread(_read_token, self._token.file)}"
         transport = _CheckedTransport(self._tls, private_addresses=self._private_addresses)
         async with (
             httpx.AsyncClient(transport=transport, trust_env=False, timeout=TOTAL_SECONDS) as client,
@@ -111,6 +132,21 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
             got = f"got {host} at {', '.join(refused) or 'no address'}"
             raise SourceUnavailable(f"{got}, want public addresses only (`private_addresses: true` lets others pass)")
         return addresses[:ADDRESSES_MAX]
+
+
+def _origin_of(url: str) -> tuple[str, int]:
+    parsed = httpx.URL(url)
+    return parsed.host, parsed.port or _HTTPS_PORT
+
+
+def _read_token(file: Path) -> str:
+    """Raises SourceUnavailable, which quotes nothing of the file."""
+    with file.open("rb") as opened:
+        content = opened.read(TOKEN_MAX_BYTES + 1)
+    token = content.strip()
+    if not 0 < len(token) <= TOKEN_MAX_BYTES or not re.fullmatch(rb"[!-~]+", token):
+        raise SourceUnavailable(f"got no token in {file}, want one line of at most {TOKEN_MAX_BYTES} bytes")
+    return token.decode("ascii")
 
 
 def _is_public(address: str) -> bool:

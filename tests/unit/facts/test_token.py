@@ -52,7 +52,7 @@ def test_a_good_token() -> None:
     assert token.signing_input == text.rpartition(".")[0].encode()
     assert token.payload["exp"] == Number(str(NOW_S + 600))
     verified = verify_token(token, [rsa_issuer()], now=NOW)
-    assert (verified.subject, verified.issuer, verified.source) == ("ada", ISSUER, "corp")
+    assert (verified.subject, verified.issuer, verified.source) == ("ada", ISSUER, "jwt:corp")
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,7 @@ NESTED = "identity.groups.exists(g, {})"
         ("identity.subject", 0, "got an expression of type string, want bool"),
         ("true ? true : [null][0]", 5, "found no matching overload"),
         ("identity.subject == 'a\\u0000b'", 20, "got a NUL character in a constant"),
+        ("'e\\u0301ng' in identity.groups", 0, "got a constant that is not in Unicode normalisation form C"),
         ("identity.auth_time == null", 22, "got null, want has(...)"),
         ("identity.subject.matches('(')", 25, "got '(' for matches: "),
         ("matches(identity.subject, '[')", 26, "got '[' for matches: "),

@@ -343,3 +343,18 @@ def test_a_workload_is_revoked_by_its_id_and_a_key_comes_before_a_certificate() 
     before = dataclasses.replace(gone, before=NOT_BEFORE)
     assert State(identity(revocations=RevocationList(entries=(before,))).state) == State.PRESENT, "issued since"
     assert State(identity(revocations=None).state) == State.ERROR
+
+
+def test_75_what_proves_identities_and_cannot_be_used_is_named() -> None:
+    authority = parse_authorities(TestAuthority().pem(), "a.pem")
+    made = snapshot(trust_domains={"a.example": authority}, api_keys=access())
+    assert made.missing == ()
+    lacking = snapshot(
+        issuers=(dataclasses.replace(rsa_issuer(), keys=None), dataclasses.replace(rsa_issuer(), keys=key_set())),
+        trust_domains={"a.example": authority, "b.example": None},
+        revocations=None,
+        api_keys=dataclasses.replace(access(), keys=None),
+        inventory=None,
+        geography=None,
+    )
+    assert lacking.missing == ("keys:corp", "keys:corp", "trust-domain:b.example", "revocations", "api-keys")

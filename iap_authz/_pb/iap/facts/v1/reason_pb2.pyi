@@ -75,6 +75,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_BINDING_MISMATCH: _ClassVar[Reason]
     REASON_TOKEN_TOO_OLD: _ClassVar[Reason]
     REASON_BAD_API_KEY: _ClassVar[Reason]
+    REASON_CONFUSABLE_TEXT: _ClassVar[Reason]
     REASON_BAD_CERTIFICATE: _ClassVar[Reason]
     REASON_MALFORMED_XFCC: _ClassVar[Reason]
     REASON_BAD_SPIFFE_ID: _ClassVar[Reason]
@@ -154,6 +155,7 @@ REASON_TOKEN_REVOKED: Reason
 REASON_BINDING_MISMATCH: Reason
 REASON_TOKEN_TOO_OLD: Reason
 REASON_BAD_API_KEY: Reason
+REASON_CONFUSABLE_TEXT: Reason
 REASON_BAD_CERTIFICATE: Reason
 REASON_MALFORMED_XFCC: Reason
 REASON_BAD_SPIFFE_ID: Reason
