@@ -20,7 +20,13 @@ It deliberately keeps no access token: nothing here needs one, and a cookie less
 import json
 from datetime import timedelta
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     DataSource,
@@ -75,6 +81,10 @@ TOKEN_TIMEOUT = timedelta(seconds=5)
 
 FLOW_EXPIRES_IN = timedelta(minutes=10)
 """How long a login may take, from the redirect to the return. Envoy's default, said aloud."""
+
+TOKEN_REQUESTS_MAX = 64
+"""At once. Anybody can cause one, with a made-up refresh token: the provider is to be asked at a bounded rate, and
+what is above it gets the login page, or 401."""
 
 _CONNECT_TIMEOUT = timedelta(seconds=2)
 _SAME_SITES = {"lax": CookieConfigSameSite.LAX, "strict": CookieConfigSameSite.STRICT}
@@ -188,6 +198,15 @@ def build_idp_cluster(settings: OAuth2Settings) -> Cluster:
         type=ClusterDiscoveryType.STATIC if is_ip else ClusterDiscoveryType.LOGICAL_DNS,
         dns_lookup_family=ClusterDnsLookupFamily.ALL,  # an IPv6 address that leads nowhere does not end the login
         connect_timeout=_CONNECT_TIMEOUT,
+        circuit_breakers=CircuitBreakers(
+            thresholds=[
+                CircuitBreakersThresholds(
+                    max_connections=TOKEN_REQUESTS_MAX,
+                    max_pending_requests=TOKEN_REQUESTS_MAX,
+                    max_requests=TOKEN_REQUESTS_MAX,
+                )
+            ]
+        ),
         load_assignment=ClusterLoadAssignment(cluster_name=IDP_CLUSTER, endpoints=[endpoint]),
         transport_socket=TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context)),
     )

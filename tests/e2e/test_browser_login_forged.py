@@ -110,6 +110,19 @@ def test_a_refresh_token_in_the_clear_is_the_providers_to_judge(edge: Edge) -> N
     assert browser.get(f"https://{HOST}/").status == 200
 
 
+@pytest.mark.parametrize("name", [ID, HMAC, EXPIRES])
+@pytest.mark.parametrize("first", [True, False], ids=["forged first", "forged last"])
+def test_of_two_cookies_of_one_name_no_reader_takes_the_other(edge: Edge, name: str, *, first: bool) -> None:
+    edge.provider.renews = False
+    browser = edge.logged_in()
+    own = [f"{cookie.name}={cookie.value}" for cookie in browser.cookies.values()]
+    forged = f"{name}={ {ID: edge.provider.token(subject='admin'), HMAC: 'AAAA', EXPIRES: FAR_FUTURE}[name] }"
+    pairs = [forged, *own] if first else [*own, forged]
+    status = raw(edge, f"cookie: {'; '.join(pairs)}", "accept: text/html")
+    assert status in {200, 302}
+    assert edge.decisions()[-1].open.decision.facts.identity.subject == "ada"
+
+
 # ---- the cookies that go on
 
 

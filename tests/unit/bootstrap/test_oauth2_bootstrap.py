@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from iap_authz.bootstrap.oauth2 import TOKEN_REQUESTS_MAX
 from iap_authz.bootstrap.oauth2_settings import sample_settings
 from iap_authz.bootstrap.render import render_bootstrap
 from iap_authz.bootstrap.settings import EdgeSettings, HostSettings, check_settings, sidecar_settings
@@ -210,6 +211,8 @@ def test_the_token_endpoint_is_reached_over_tls_that_checks_its_name(
         "trusted_ca": {"filename": "/ca.pem"},
         "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": name}}],
     }
+    (threshold,) = idp["circuit_breakers"]["thresholds"]
+    assert threshold == dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), TOKEN_REQUESTS_MAX)
     assert tls["common_tls_context"]["tls_params"] == {"tls_minimum_protocol_version": "TLSv1_2"}
 
 
