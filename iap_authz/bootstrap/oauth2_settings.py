@@ -118,8 +118,12 @@ def sample_settings() -> OAuth2Settings:
 
 
 def load_oauth2(path: Path) -> OAuth2Settings:
-    """Raises ConfigInvalid with every fault of the file, OSError where it cannot be read."""
-    return parse_oauth2(path.read_bytes(), str(path))
+    """Raises ConfigInvalid with every fault of the file, also where it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigInvalid.of_file(str(path), f"cannot be read: {error.strerror}") from None
+    return parse_oauth2(content, str(path))
 
 
 def parse_oauth2(content: bytes, file: str) -> OAuth2Settings:
@@ -127,7 +131,7 @@ def parse_oauth2(content: bytes, file: str) -> OAuth2Settings:
     root, faults = parse_configuration(content, file, kind=KIND)
     settings = _take(root)
     root.finish()
-    faulty = {fault.field for fault in faults.found}
+    faulty = {fault.field.partition("[")[0] for fault in faults.found}
     for field, message in oauth2_faults(settings):
         if field not in faulty:  # what could not be read has been reported as that
             root.fault(field, message)

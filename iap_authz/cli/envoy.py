@@ -114,7 +114,7 @@ def _render_one(kind: str | None, given: Mapping[str, object], *, output: Path |
     for name, value in given.items():
         try:
             changes = _OPTIONS[name](value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the second: an infinity of seconds
             raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
         settings = replace(settings, **changes)
     check_settings(settings)

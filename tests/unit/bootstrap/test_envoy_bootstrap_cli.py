@@ -93,6 +93,7 @@ def test_json_is_the_same_bootstrap() -> None:
         (("edge", "--readiness", "x"), "got 'x', want ADDRESS:PORT"),
         (("edge", "--host", "a.example.com"), "got 'a.example.com', want DOMAIN[,DOMAIN...]=POLICY"),
         (("edge", "--tls", "/a.crt"), "got '/a.crt', want CHAIN,KEY or CHAIN,KEY,CLIENT_CA"),
+        (("edge", "--max-stream-duration", "inf"), "cannot convert float infinity to integer"),
         (("edge", "--check", "."), "stand alone"),
         (("--check", ".", "--write", "."), "stand alone"),
         (("--write", ".", "--upstream", "a:1"), "stand alone"),

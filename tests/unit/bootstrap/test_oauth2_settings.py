@@ -108,6 +108,15 @@ def test_another_kind_is_refused() -> None:
 def test_a_fault_is_reported_once() -> None:
     text = FULL.replace("same_site: strict", "same_site: none")
     assert faults_of(text) == ["o.yaml:20:12: same_site: got 'none', want one of lax, strict"]
+    start = FULL.index("scopes: [")
+    text = f"{FULL[:start]}scopes: [1]{FULL[FULL.index(chr(10), start) :]}"
+    assert faults_of(text) == ["o.yaml:9:10: scopes[0]: got '1', want text"]
+
+
+def test_a_file_that_is_not_there_is_a_fault_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_oauth2(tmp_path / "none.yaml")
+    assert str(caught.value.faults[0]) == f"{tmp_path}/none.yaml: cannot be read: No such file or directory"
 
 
 URLS = (
