@@ -9,7 +9,7 @@ The map. A layer imports only what stands above it; `tests/repo/test_layers.py` 
     2 ports             ports                                    what the services need, and what may be asked of them
     3 services          sidecar  log  trail  client              never one another, but all may use client
     4 adapters          adapters/*                               one outside thing each
-    5 assembly          config  config_identity  config_credentials  config_tokens  config_seal
+    5 assembly          config  config_identity  config_credentials  config_tokens  config_certificate  config_seal
                         config_assertion  config_listen  log_config  bootstrap  demo  cli
                         wiring  identity_wiring  credential_wiring  policy_wiring  seal_wiring  assertion_wiring
                         shipping_wiring  log_wiring  privacy_wiring  key_wiring

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from iap_authz.config_assertion import AssertionConfig, take_assertion
+from iap_authz.config_certificate import ClientCertificateConfig, take_client_certificate
 from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig
 from iap_authz.config_identity import IssuerConfig, TrustDomainConfig, take_identity
 from iap_authz.config_listen import take_listen
@@ -122,6 +123,8 @@ class SidecarConfig:
     """Credentials that must not be believed any more. Without it none is revoked."""
     api_keys: ApiKeysConfig | None
     """Keys of machines. Without it none is taken, and their header is one like any other."""
+    client_certificate: ClientCertificateConfig | None
+    """TLS proxies in front of Envoy. Without it the client's certificate is that of the handshake with Envoy."""
     device: DeviceConfig | None
     location: LocationConfig
     assertion: AssertionConfig | None
@@ -148,6 +151,7 @@ def parse_config(content: bytes, path: Path) -> SidecarConfig:
         trust_domains=identity.trust_domains,
         revocations=identity.revocations,
         api_keys=identity.api_keys,
+        client_certificate=take_client_certificate(root, [domain.name for domain in identity.trust_domains]),
         device=_take_device(root, path.parent),
         location=_take_location(root, path.parent),
         assertion=take_assertion(root, path.parent),

@@ -11,6 +11,7 @@ from iap_authz.config import SidecarConfig
 from iap_authz.config_identity import BOUND_TO_POD, FetchConfig, IssuerConfig
 from iap_authz.errors import ConfigInvalid
 from iap_authz.facts.authorities import Authorities, parse_authorities
+from iap_authz.facts.forwarded import Forwarding
 from iap_authz.facts.issuer import Cluster, Issuer
 from iap_authz.facts.keyset import KeySet, parse_jwks
 from iap_authz.facts.signature import Algorithm
@@ -108,3 +109,11 @@ def make_issuer(config: IssuerConfig, keys: KeySet | None) -> Issuer:
         email_domains=frozenset(config.email_domains),
         cluster=None if config.kubernetes is None else Cluster(want_pod=config.kubernetes.bound_to == BOUND_TO_POD),
     )
+
+
+def make_forwarding(config: SidecarConfig) -> Forwarding | None:
+    """For a snapshot: the proxies in front, None where there are none."""
+    section = config.client_certificate
+    if section is None:
+        return None
+    return Forwarding(proxies=frozenset(section.proxies), trusted_hops=section.trusted_hops)

@@ -8,6 +8,7 @@ from iap_authz.assertion_wiring import check_promises
 from iap_authz.config import SidecarConfig
 from iap_authz.errors import PolicyInvalid
 from iap_authz.facts.credential import AUTHORIZATION, Place
+from iap_authz.facts.xfcc import XFCC_HEADER
 from iap_authz.model.reason import Durability
 from iap_authz.policy.compiled import Policy
 from iap_authz.sidecar.refresh import Slot
@@ -25,12 +26,17 @@ def make_policy_slot(config: SidecarConfig) -> Slot[Policy]:
     return Slot(PolicyFiles(config.policies), max_stale_seconds=None, check_succession=check_succession)
 
 
+def policy_in_force(policy: Policy, config: SidecarConfig) -> Policy:
+    """The policy as a snapshot has it: headers that say something to us alone reach no upstream."""
+    return keep_from_upstream(policy, _own_headers(config))
+
+
 def keep_from_upstream(policy: Policy, headers: frozenset[str]) -> Policy:
     """The same policy, under which none of a client's own `headers` reaches the upstream, in any spelling."""
     return replace(policy, headers_set=policy.headers_set | headers) if headers else policy
 
 
-def credential_headers(config: SidecarConfig) -> frozenset[str]:
+def _own_headers(config: SidecarConfig) -> frozenset[str]:
     """The headers that credentials of ours alone come in.
 
     Not `authorization`, nor cookies and the query: they are the application's as well.
@@ -38,6 +44,8 @@ def credential_headers(config: SidecarConfig) -> frozenset[str]:
     headers = {source.name for source in config.token_sources if source.place is Place.HEADER}
     if config.api_keys is not None:
         headers.add(config.api_keys.header)
+    if config.client_certificate is not None:
+        headers.add(XFCC_HEADER)
     return frozenset(headers - {AUTHORIZATION.name})
 
 
@@ -53,7 +61,7 @@ def _check_reads_no_credential(policy: Policy, config: SidecarConfig) -> None:
     """Refuse a policy that reads where a credential may stand: the record of each request would hold it."""
     parameters = {source.name for source in config.token_sources if source.place is Place.QUERY}
     # A page whose URL has a token says so in the Referer of what it loads.
-    headers = credential_headers(config) | ({":path", "referer"} if parameters else set())
+    headers = _own_headers(config) | ({":path", "referer"} if parameters else set())
     read = sorted({*(headers & policy.headers_read), *(parameters & policy.query_parameters_read)})
     if read:
         message = f"got a condition that reads {read[0]}, which credentials come in, want one that reads identity"

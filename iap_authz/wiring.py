@@ -36,9 +36,9 @@ from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.device import Inventory, check_succession
 from iap_authz.facts.keyset import KeySet
 from iap_authz.facts.location import Geography, Networks
-from iap_authz.identity_wiring import authorities_slot, keys_slot, make_issuer, make_issuer_keys
+from iap_authz.identity_wiring import authorities_slot, keys_slot, make_forwarding, make_issuer, make_issuer_keys
 from iap_authz.policy.compiled import Policy
-from iap_authz.policy_wiring import credential_headers, keep_from_upstream, make_policy_slot
+from iap_authz.policy_wiring import make_policy_slot, policy_in_force
 from iap_authz.ports import FactSource
 from iap_authz.records.room import JournalBounds
 from iap_authz.records.started import render_started
@@ -166,7 +166,7 @@ def build_snapshot(
     location = config.location
     networks = slots.networks.served if slots.networks is not None else Networks()
     return Snapshot(
-        policy=keep_from_upstream(policy, credential_headers(config)),
+        policy=policy_in_force(policy, config),
         issuers=issuers,
         token_sources=config.token_sources,
         trust_domains={name: slot.served for name, slot in slots.trust_domains.items()},
@@ -184,6 +184,7 @@ def build_snapshot(
         want_keys=want_keys,
         revocations=revocations_in_force(slots.credentials),
         api_keys=api_keys,
+        forwarding=make_forwarding(config),
         tokens=previous.tokens if previous is not None and same else TokenCache(),
     )
 

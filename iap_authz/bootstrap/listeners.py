@@ -207,7 +207,11 @@ def _build_manager(settings: EdgeSettings) -> HttpConnectionManager:
         stream_idle_timeout=_IDLE_TIMEOUT,
         preserve_external_request_id=False,  # x-request-id joins a check that was cancelled to its access log entry
         always_set_request_id_in_response=True,
-        forward_client_cert_details=HttpConnectionManagerForwardClientCertDetails.SANITIZE_SET,
+        forward_client_cert_details=(
+            HttpConnectionManagerForwardClientCertDetails.APPEND_FORWARD
+            if settings.forwarded_certificates
+            else HttpConnectionManagerForwardClientCertDetails.SANITIZE_SET
+        ),
         set_current_client_cert_details=HttpConnectionManagerSetCurrentClientCertDetails(subject=True, uri=True),
         upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],
         early_header_mutation_extensions=[_build_early_mutation()],
@@ -303,7 +307,12 @@ def _build_routes(settings: EdgeSettings) -> RouteConfiguration:
             name=NAME_UNKNOWN_HOST, match=RouteMatch(prefix="/"), direct_response=DirectResponseAction(status=404)
         )
         hosts.append(VirtualHost(name=NAME_UNKNOWN_HOST, domains=["*"], routes=[nowhere]))
-    return RouteConfiguration(name=settings.stat_prefix, virtual_hosts=hosts)
+    return RouteConfiguration(
+        name=settings.stat_prefix,
+        virtual_hosts=hosts,
+        # After the check: with APPEND_FORWARD a client's own stands in it too, and only the sidecar can tell.
+        request_headers_to_remove=["x-forwarded-client-cert"] if settings.forwarded_certificates else [],
+    )
 
 
 def _build_host(host: HostSettings, login: OAuth2Settings | None) -> VirtualHost:

@@ -254,8 +254,8 @@ def _build_pass_through(settings: OAuth2Settings) -> list[HeaderMatcher]:
     bearer = HeaderMatcher(name="authorization", string_match=StringMatcher(prefix="Bearer ", ignore_case=True))
     matchers = [bearer, *(HeaderMatcher(name=header, present_match=True) for header in settings.pass_headers)]
     if settings.pass_workloads:
-        # Envoy's own word: a client's is dropped. Whoever gets these letters into another part of it skips the login,
-        # and comes to the check as nobody.
+        # No proof, and none is needed: whoever gets these letters into the header skips the login, and comes to the
+        # check as nobody.
         spiffe = StringMatcher(contains="URI=spiffe://")
         matchers.append(HeaderMatcher(name="x-forwarded-client-cert", string_match=spiffe))
     return matchers

@@ -84,8 +84,8 @@ class OAuth2Settings:
     """Requests with one of these headers are no browser's and go on to the check without a login, as those with a
     bearer token do. Default: x-api-key."""
     pass_workloads: bool = False
-    """The same for requests with a client certificate that names a SPIFFE id. Not where people's devices have such
-    certificates. Default false."""
+    """The same for requests with a client certificate that names a SPIFFE id. Not where people's devices, or proxies in
+    front, have such certificates. Default false."""
     refresh: bool = True
     """Renew tokens without asking the person, while the provider allows it. The provider must send an id_token with a
     renewal, else the next check knows nobody: then say false. Default true."""

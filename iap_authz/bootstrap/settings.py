@@ -82,6 +82,9 @@ class EdgeSettings:
     trusted_hops: int = 0
     """Proxies in front whose last X-Forwarded-For entries are believed. 0: the TCP (or PROXY protocol) peer is the
     client, and X-Forwarded-For is never."""
+    forwarded_certificates: bool = False
+    """TLS proxies in front say whose certificate they saw: their X-Forwarded-Client-Cert reaches the sidecar, behind it
+    an element on who is connected. The sidecar's `client_certificate` says who is believed. Needs a client CA."""
     authz_sockets: tuple[str, ...] = ("/run/iap/authz-0.sock", "/run/iap/authz-1.sock")
     """Where the sidecar's workers listen, one address each: Unix sockets, or loopback ADDRESS:PORT."""
     authz_timeout: timedelta = timedelta(milliseconds=200)
@@ -177,6 +180,8 @@ def _faults(settings: EdgeSettings) -> Iterator[tuple[str, str]]:
         for path in files:
             if path is not None and not path.startswith("/"):
                 yield "tls", f"got {shown(path)}, want the absolute path of a file"
+    if settings.forwarded_certificates and (settings.tls is None or settings.tls.client_ca is None):
+        yield "forwarded_certificates", "got no client CA, want one: who is in front has to be proven"
     for field, name in (("stat_prefix", settings.stat_prefix), ("node_id", settings.node_id)):
         if name is not None and not _NAME.fullmatch(name):
             yield field, f"got {shown(name)}, want lower-case letters, digits and hyphens"

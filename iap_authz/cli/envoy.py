@@ -47,6 +47,9 @@ ProxyProtocol = Annotated[
     bool, typer.Option("--proxy-protocol", help="A load balancer in front starts every connection with a PROXY header.")
 ]
 TrustedHops = Annotated[int | None, typer.Option(help="Proxies in front whose X-Forwarded-For is believed.")]
+ForwardedCertificates = Annotated[
+    bool, typer.Option("--forwarded-certificates", help="TLS proxies in front say whose certificate they have seen.")
+]
 Admin = Annotated[str | None, typer.Option(help="Unix socket of Envoy's admin interface.")]
 Readiness = Annotated[str | None, typer.Option(help="ADDRESS:PORT that answers GET /ready; `off`: none.")]
 AccessLog = Annotated[str | None, typer.Option(help="Where an access log service listens: unix:/PATH.")]
@@ -80,6 +83,7 @@ def render(  # noqa: PLR0913 -- one parameter an option; they become one value a
     tls: Tls = None,
     proxy_protocol: ProxyProtocol = False,
     trusted_hops: TrustedHops = None,
+    forwarded_certificates: ForwardedCertificates = False,
     admin: Admin = None,
     readiness: Readiness = None,
     access_log: AccessLog = None,
@@ -94,6 +98,7 @@ def render(  # noqa: PLR0913 -- one parameter an option; they become one value a
     """Make the bootstrap of an `edge` or a `sidecar`; or --check, or --write, the files of the defaults."""
     options: dict[str, object] = {"listen": listen, "host": host, "upstream": upstream, "authz": authz, "tls": tls}
     options |= {"authz_timeout": authz_timeout, "proxy_protocol": proxy_protocol, "trusted_hops": trusted_hops}
+    options |= {"forwarded_certificates": forwarded_certificates}
     options |= {"admin": admin, "readiness": readiness, "access_log": access_log, "node_id": node_id}
     options |= {"oauth2": oauth2, "max_stream_duration": max_stream_duration}
     given = {name: value for name, value in options.items() if value not in (None, False, [])}
@@ -223,6 +228,7 @@ _OPTIONS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "tls": _parse_tls,
     "proxy_protocol": lambda asked: {"proxy_protocol": asked},
     "trusted_hops": lambda count: {"trusted_hops": count},
+    "forwarded_certificates": lambda asked: {"forwarded_certificates": asked},
     "admin": lambda text: {"admin_socket": text},
     "readiness": _parse_readiness,
     "access_log": lambda text: {"access_log_socket": text},

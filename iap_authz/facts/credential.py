@@ -22,8 +22,8 @@ is worth (`token`, `apikey`); form bodies; other headers that name a user. Nothi
 import enum
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from iap_authz.errors import InvalidCredential
@@ -33,10 +33,9 @@ from iap_authz.model.request import UNTRUSTED_HEADERS, Request
 HIDDEN_VALUE: Final = "hidden"
 """What a record has in the place of a token that came in the query."""
 
-_SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: ([^,]*))?")
-"""RFC 9110 section 11.4: a scheme, and after one space what it needs; without the comma that joins two headers."""
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 11.4: a scheme; after one space comes what it needs, without the comma that joins two headers."""
 
-_WHITE_SPACE = re.compile(r"\s")
 _COOKIE_MARKS = re.compile(r"[;,]")
 _QUERY_MARKS = re.compile(r"[&;]")
 """Where any parser, of whatever age, ends a pair."""
@@ -56,20 +55,20 @@ class TokenSource:
 
     place: Place
     name: str
+    label: str = field(init=False)
+    """For `Identity.shown_in`, such as `header:authorization`."""
 
-    @property
-    def label(self) -> str:
-        """For `Identity.shown_in`, such as `header:authorization`."""
-        return f"{self.place.value}:{self.name}"
+    def __post_init__(self) -> None:
+        """Join the label once: each request asks for it."""
+        object.__setattr__(self, "label", f"{self.place.value}:{self.name}")
 
 
 AUTHORIZATION: Final = TokenSource(place=Place.HEADER, name="authorization")
 DEFAULT_SOURCES: Final = (AUTHORIZATION,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A credential's text, unjudged, and where it stood."""
+class Shown(NamedTuple):
+    """A credential's text, unjudged, and where it stood. A tuple, because each request makes one."""
 
     text: str
     shown_in: str
@@ -90,7 +89,7 @@ def read_credential(request: Request, sources: Sequence[TokenSource], *, api_key
             continue
         if found is not None:
             raise _ambiguous(f"got a token in {found.shown_in} and in {source.label}, want one credential")
-        found = Shown(text=text, shown_in=source.label)
+        found = Shown(text, source.label)
     return found
 
 
@@ -160,19 +159,19 @@ def _read_header(request: Request, name: str) -> str | None:
         raise _ambiguous(f"got {len(values)} {name} headers, want one")
     if name == AUTHORIZATION.name:
         return _bearer_token(values[0])
-    if "," in values[0] or _WHITE_SPACE.search(values[0]):
+    (text,) = values
+    if "," in text or (text and text.split() != [text]):
         raise _ambiguous(f"got a comma or white space in {name}, want the token alone")
-    return values[0]
+    return text
 
 
 def _bearer_token(value: str) -> str | None:
-    match = _SCHEME.fullmatch(value)
-    if match is None:
+    scheme, _, rest = value.partition(" ")
+    if "," in rest or not _SCHEME.fullmatch(scheme):
         raise _ambiguous("got an authorization header that is not scheme SP token")
-    scheme, rest = match.group(1), match.group(2)
     if scheme.lower() != "bearer":
         return None
-    if scheme != "Bearer" or not rest or _WHITE_SPACE.search(rest):
+    if scheme != "Bearer" or rest.split() != [rest]:
         raise _ambiguous('want exactly "Bearer", one space and the token')
     return rest
 

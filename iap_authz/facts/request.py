@@ -34,9 +34,17 @@ _MAPS = ("captures", "headers", "query_parameters", "context", "metadata")
 
 
 def establish_request(
-    request: Request, *, headers_read: Collection[str], parameters_read: Collection[str], captures: Mapping[str, str]
+    request: Request,
+    *,
+    headers_read: Collection[str],
+    parameters_read: Collection[str],
+    captures: Mapping[str, str],
+    untrusted: frozenset[str] = UNTRUSTED_HEADERS,
 ) -> facts_pb2.Request:
-    """The request family of Facts. Never raises: what is wrong is `state` INVALID with its `problem`."""
+    """The request family of Facts. Never raises: what is wrong is `state` INVALID with its `problem`.
+
+    Headers whose names are `untrusted` are recorded as what the client claims.
+    """
     facts = facts_pb2.Request(
         state=facts_pb2.PRESENT, source=request.source, segments=request.segments, captures=captures
     )
@@ -50,6 +58,8 @@ def establish_request(
         _add_parameters(facts, request.query, parameters_read)
     except MalformedRequest as error:
         problem = problem or Reason(error.reason)
+    for name in sorted(untrusted & request.headers.keys()):
+        facts.untrusted[name] = _recorded(", ".join(request.headers[name])).replace("\0", "\N{REPLACEMENT CHARACTER}")
     doubts = [*_add_texts(facts, request), *_add_connection(facts, request)]
     problem = problem or (doubts[0] if doubts else None)
     if problem is not None:
@@ -113,15 +123,14 @@ def _add_texts(facts: facts_pb2.Request, request: Request) -> Iterator[Reason]:
     trace = _TRACEPARENT.fullmatch(request.header("traceparent") or "")
     if trace:
         facts.trace_id = trace[1]
-    for name in sorted(UNTRUSTED_HEADERS & request.headers.keys()):
-        facts.untrusted[name] = _recorded(", ".join(request.headers[name]))
 
 
 def _add_connection(facts: facts_pb2.Request, request: Request) -> Iterator[Reason]:
     """What Envoy says of the connection and the route; yields like `_add_texts`."""
     facts.tls = request.tls
     texts = {"sni": request.sni, "envoy_stream_id": request.stream_id, "principal": request.principal}
-    yield from _set_texts(facts, texts | {"peer": request.peer_address})
+    texts |= {"peer": request.peer_address, "forwarded_by": request.forwarded_by}
+    yield from _set_texts(facts, texts)
     if request.peer_port:
         facts.peer_port = request.peer_port
     for target, values in ((facts.context, request.context), (facts.metadata, request.metadata)):

@@ -12,7 +12,7 @@ valid at `now`, and that Envoy names in the same way. The authorities of one dom
     issued by somebody else                      INVALID  UNTRUSTED_CERTIFICATE
     otherwise                                    PRESENT  kind "workload", the id as its subject
 
-Specification: SPIFFE X509-SVID sections 2 and 5. `x-forwarded-client-cert` is never read: a client can write it.
+Specification: SPIFFE X509-SVID sections 2 and 5. A certificate that a proxy in front has seen comes from `forwarded`.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def establish_workload(certificate: str, principal: str, domains: TrustDomains, 
         found = spiffe_id_of(x509.load_der_x509_certificate(parsed.der))
         if found is None:
             return facts_pb2.Identity(state=facts_pb2.ABSENT)
-        _check_vouched(parsed, found, domains, principal=principal, now=now)
+        check_vouched(parsed, found, domains, principal=principal, now=now)
     except InvalidCredential as error:
         return _refused(facts_pb2.INVALID, error.reason)
     except SourceUnavailable:
@@ -52,9 +52,10 @@ def establish_workload(certificate: str, principal: str, domains: TrustDomains, 
     return _present(parsed, found, now)
 
 
-def _check_vouched(
+def check_vouched(
     parsed: ClientCertificate, found: SpiffeId, domains: TrustDomains, *, principal: str, now: datetime
 ) -> None:
+    """Raise InvalidCredential unless the id's own authorities issued the leaf; SourceUnavailable if there are none."""
     if principal and principal != found.text:
         raise InvalidCredential(
             Reason.BAD_SPIFFE_ID, "got a certificate that Envoy names otherwise than it says itself"

@@ -53,6 +53,8 @@ class Request:
     principal: str = ""
     certificate: str = ""
     """The client's leaf certificate as Envoy sent it: a URL-encoded PEM, not verified here."""
+    forwarded_by: str = ""
+    """SPIFFE id of the proxy whose word `certificate` and `principal` are. Empty: they are those of the handshake."""
     tls: bool = False
     sni: str = ""
     context: Mapping[str, str] = field(default_factory=dict)

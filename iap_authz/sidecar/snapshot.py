@@ -6,8 +6,9 @@ live and die with the generation, so no answer outlives the sources it came from
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TypeVar, cast
 
 from iap_authz._pb.iap.facts.v1 import facts_pb2
@@ -17,14 +18,18 @@ from iap_authz.facts.apikey import ApiKeyAccess
 from iap_authz.facts.authorities import Authorities
 from iap_authz.facts.credential import DEFAULT_SOURCES, TokenSource, hide_query_tokens
 from iap_authz.facts.device import Inventory, establish_device
+from iap_authz.facts.forwarded import SOURCE as XFCC_SOURCE
+from iap_authz.facts.forwarded import ClientCertificate, Forwarding, find_client_certificate, judge_peer
 from iap_authz.facts.identity import credential_of, establish_identity, stamp_age
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
 from iap_authz.facts.revocation import RevocationList, judge_revocation
+from iap_authz.facts.workload import SOURCE as MTLS_SOURCE
 from iap_authz.facts.workload import TrustDomains, establish_workload
+from iap_authz.facts.xfcc import XFCC_HEADER
 from iap_authz.model.reason import Reason
-from iap_authz.model.request import Request
+from iap_authz.model.request import UNTRUSTED_HEADERS, Request
 from iap_authz.policy.compiled import Policy
 
 TOKENS_MAX = 10_000
@@ -34,6 +39,8 @@ T = TypeVar("T")
 
 RECENT_MAX = 10_000
 """Certificates and addresses whose facts are kept within one second."""
+
+_UNTRUSTED_AND_XFCC = UNTRUSTED_HEADERS | {XFCC_HEADER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +127,8 @@ class Snapshot:
     """Told the `iss` of an issuer whose keys lack one that a token names. Never waits."""
     revocations: RevocationList | None = field(default_factory=RevocationList)
     api_keys: ApiKeyAccess | None = None
+    forwarding: Forwarding | None = None
+    """The proxies in front whose word on the client's certificate is taken. None: the handshake's alone."""
     tokens: TokenCache = field(default_factory=TokenCache)
     recent: SecondCache = field(default_factory=SecondCache)
 
@@ -137,9 +146,15 @@ class Snapshot:
         second = now.replace(microsecond=0)
         facts = facts_pb2.Facts()
         facts.now.FromDatetime(second)
+        found = self._client_certificate(request, second)
+        if found is not None:
+            request = replace(
+                request, certificate=found.certificate, principal=found.principal, forwarded_by=found.forwarded_by
+            )
         facts.request.CopyFrom(
             establish_request(
                 hide_query_tokens(request, self.token_sources),
+                untrusted=UNTRUSTED_HEADERS if found is None or _is_believed(found) else _UNTRUSTED_AND_XFCC,
                 headers_read=self.policy.headers_read,
                 parameters_read=self.policy.query_parameters_read,
                 captures=self._captures(request),
@@ -150,8 +165,35 @@ class Snapshot:
         facts.device.CopyFrom(
             self.recent.get(second, "device", text=certificate, establish=lambda: self._device(certificate, second))
         )
+        if found is not None:
+            _say_forwarded(facts, found, knows_devices=self.device is not None)
         facts.location.CopyFrom(self._location(request, second))
         return facts
+
+    def _client_certificate(self, request: Request, now: datetime) -> ClientCertificate | None:
+        """Whose certificate the request came with; None: that of the handshake, because nothing else is configured.
+
+        What a header says is kept for a proxy only, and by a hash: nobody else's headers take room here.
+        """
+        forwarding = self.forwarding
+        if forwarding is None:
+            return None
+        certificate, principal = request.certificate, request.principal
+        peer = self.recent.get(
+            now,
+            "peer",
+            text=f"{len(principal)} {principal} {certificate}",
+            establish=lambda: judge_peer(certificate, principal, forwarding, self.trust_domains, now=now),
+        )
+        values = request.headers.get(XFCC_HEADER, ())
+        if not peer.proxy or len(values) != 1:
+            return find_client_certificate(peer, values, forwarding)
+        return self.recent.get(
+            now,
+            "certificate",
+            text=f"{peer.sha256} {sha256(values[0].encode('utf-8', 'surrogatepass')).hexdigest()}",
+            establish=lambda: find_client_certificate(peer, values, forwarding),
+        )
 
     def _captures(self, request: Request) -> Mapping[str, str]:
         match = self.policy.find_route(request.method, request.host, request.segments)
@@ -224,3 +266,23 @@ class Snapshot:
             max_build_age=self.location.max_build_age,
             country_field=self.location.country_field,
         )
+
+
+def _is_believed(found: ClientCertificate) -> bool:
+    """Whether the header said whose certificate it is, and not only claimed it."""
+    return bool(found.forwarded_by) and found.problem is None
+
+
+def _say_forwarded(facts: facts_pb2.Facts, found: ClientCertificate, *, knows_devices: bool) -> None:
+    """What a header of a proxy's came to, where no certificate says it: a bad one refuses on every route."""
+    identity = facts.identity
+    if found.forwarded_by and identity.source == MTLS_SOURCE:
+        identity.source = XFCC_SOURCE
+    if found.problem is None:
+        return
+    if identity.state == facts_pb2.ABSENT:
+        identity.CopyFrom(facts_pb2.Identity(state=found.state, problem=found.problem.value, source=XFCC_SOURCE))
+    if found.state == facts_pb2.INVALID:
+        facts.device.CopyFrom(facts_pb2.Device(state=found.state, problem=found.problem.value, source=XFCC_SOURCE))
+    elif knows_devices:
+        facts.device.CopyFrom(facts_pb2.Device(state=found.state, problem=Reason.SOURCE_ERROR.value))

@@ -29,7 +29,7 @@ WIRING = (
     "key_wiring",
 )
 CONFIG_PARTS = (
-    *("config_identity", "config_credentials", "config_tokens"),
+    *("config_identity", "config_credentials", "config_tokens", "config_certificate"),
     *("config_seal", "config_assertion", "config_listen"),
 )
 CONFIG = ("config", *CONFIG_PARTS, "log_config")
@@ -67,6 +67,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "config_tokens": frozenset({*PURE, "_pb"}),
     "config_credentials": frozenset({*PURE, "_pb", "config_tokens"}),
     "config_identity": frozenset({*PURE, "_pb", "config_credentials", "config_tokens"}),
+    "config_certificate": frozenset({*PURE, "_pb"}),
     "config_seal": frozenset({*PURE, "_pb"}),
     "config_assertion": frozenset({*PURE, "_pb", "config_listen"}),
     "config_listen": frozenset({*PURE, "_pb"}),

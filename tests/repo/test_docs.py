@@ -238,6 +238,7 @@ SECTIONS = {
     "DeviceConfig": "device.",
     "LocationConfig": "location.",
     "AssertionConfig": "assertion.",
+    "ClientCertificateConfig": "client_certificate.",
 }
 LOG_SECTIONS = {
     "LogConfig": "",
@@ -262,6 +263,7 @@ OPENINGS = {
     "identity.issuers[]": "issuers: [{",
     "identity.issuers[].fetch": "fetch: {",
     "assertion": "assertion: {",
+    "client_certificate": "client_certificate: {",
     "identity.revocations": "revocations: {",
     "identity.api_keys": "api_keys: {",
     "identity.issuers[].kubernetes": "kubernetes: {",
@@ -286,6 +288,7 @@ identity: {issuers: [{name: a, issuer: b, audiences: [c], algorithms: [RS256], j
   revocations: {file: r}, api_keys: {file: k, pepper_file: p}}
 device: {inventory_file: i}
 assertion: {issuer: i, listen: "unix:k"}
+client_certificate: {proxies: ["spiffe://k/p"]}
 """
 
 
@@ -312,7 +315,10 @@ def settings() -> list[dict[str, str]]:
 
 
 def test_every_setting_is_explained_in_the_words_of_its_docstring() -> None:
-    modules = ("config", "config_seal", "config_identity", "config_credentials", "config_tokens", "config_assertion")
+    modules = (
+        *("config", "config_seal", "config_identity", "config_credentials", "config_tokens", "config_certificate"),
+        "config_assertion",
+    )
     documented = {key: text for module in modules for key, text in documented_fields(f"{module}.py").items()}
     assert {code(row["key"]): row["what"] for row in settings()} == documented
 
@@ -399,7 +405,7 @@ def test_required_settings_are_required() -> None:
     with pytest.raises(ConfigInvalid) as caught:
         parse_config(
             b"kind: Sidecar\nidentity: {issuers: [{}], trust_domains: [{}], revocations: {}, api_keys: {}}\n"
-            b"device: {}\njournal: {}\nlog: {}\nseal: {}\nassertion: {}\n",
+            b"client_certificate: {}\ndevice: {}\njournal: {}\nlog: {}\nseal: {}\nassertion: {}\n",
             Path("/x"),
         )
     missing = [fault for fault in caught.value.faults if fault.message.startswith("missing")]

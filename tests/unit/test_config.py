@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration file: every fault is named with its place, all at once."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -331,6 +332,43 @@ def test_trust_domains_are_named_once_and_have_authorities(identity: str, messag
     )
     with pytest.raises(ConfigInvalid, match=message):
         parse_config(text.encode(), Path("/x/sidecar.yaml"))
+
+
+CERTIFICATE = (
+    "kind: Sidecar\nlisten: unix:s\nlog_origin: x\njournal: {directory: j}\nseal: none\npolicies: [p]\n"
+    "identity: {trust_domains: [{name: example.org, bundle_file: f}]}\nclient_certificate: "
+)
+
+
+def test_proxies_in_front() -> None:
+    text = CERTIFICATE + "{proxies: ['spiffe://example.org/front', 'spiffe://example.org/next'], trusted_hops: 2}"
+    section = parse_config(text.encode(), Path("/x/sidecar.yaml")).client_certificate
+    assert section is not None
+    assert (section.proxies, section.trusted_hops) == (("spiffe://example.org/front", "spiffe://example.org/next"), 2)
+    text = text.replace(", trusted_hops: 2", "")
+    section = parse_config(text.encode(), Path("/x/sidecar.yaml")).client_certificate
+    assert section is not None
+    assert section.trusted_hops == 1
+    assert parse_config(CERTIFICATE.encode(), Path("/x/sidecar.yaml")).client_certificate is None
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{}", "client_certificate.proxies: missing"),
+        ("{proxies: []}", "got an empty list, want at least one proxy"),
+        ("{proxies: [front]}", "got 'front', want spiffe://"),
+        ("{proxies: ['spiffe://example.org/a/']}", "want spiffe://"),
+        ("{proxies: ['spiffe://other.org/a']}", "got 'spiffe://other.org/a', want one of a trust domain of identity"),
+        ("{proxies: ['spiffe://example.org/a', 'spiffe://example.org/a']}", "got 'spiffe://example.org/a' twice"),
+        ("{proxies: ['spiffe://example.org/a'], trusted_hops: 0}", "from 1 to 10"),
+        ("{proxies: ['spiffe://example.org/a'], trusted_hops: 11}", "from 1 to 10"),
+        ("{proxies: ['spiffe://example.org/a'], hops: 1}", "client_certificate.hops: unknown key"),
+    ],
+)
+def test_proxies_in_front_are_ids_that_can_be_proven(section: str, message: str) -> None:
+    with pytest.raises(ConfigInvalid, match=re.escape(message)):
+        parse_config((CERTIFICATE + section).encode(), Path("/x/sidecar.yaml"))
 
 
 ASSERTION = "assertion: {issuer: iap, audience: orders, listen: 'unix:keys.sock', rotation: 1h}\n"

@@ -11,10 +11,13 @@ import pytest
 from iap_authz.adapters.keys.pepper import create_pepper
 from iap_authz.config import load_config
 from iap_authz.errors import ConfigInvalid, IapError, Invalid, Malformed, PolicyInvalid, SourceUnavailable
+from iap_authz.facts.forwarded import Forwarding
 from iap_authz.facts.revocation import RevocationList
+from iap_authz.facts.xfcc import XFCC_HEADER
 from iap_authz.shipping_wiring import load_token
 from iap_authz.tlog.note import VerifierKey
 from iap_authz.wiring import Slots, build_snapshot, load_slots, make_slots
+from tests.fakes.authority import TestAuthority
 from tests.fakes.journal import FixedSigner
 from tests.fakes.tokens import jwk, rsa_key
 
@@ -205,6 +208,40 @@ def test_a_policy_that_reads_where_tokens_stand_is_refused(credentials: Path, co
     )
     with pytest.raises(PolicyInvalid, match=f"reads {read}, which credentials come in"):
         loaded(credentials)
+
+
+FRONT = "client_certificate: {proxies: ['spiffe://example.org/front'], trusted_hops: 2}\n"
+
+
+@pytest.fixture
+def fronted(folder: Path) -> Path:
+    """The folder, with a proxy in front."""
+    domains = "  trust_domains: [{name: example.org, bundle_file: bundle.pem}]\ndevice:"
+    (folder / "sidecar.yaml").write_text(CONFIG.replace("device:", domains) + FRONT)
+    (folder / "bundle.pem").write_bytes(TestAuthority().pem())
+    return folder
+
+
+def test_proxies_in_front_are_those_of_the_configuration_and_their_header_ends_here(fronted: Path) -> None:
+    snapshot = build_snapshot(load_config(fronted / "sidecar.yaml"), loaded(fronted))
+    assert snapshot.forwarding == Forwarding(proxies=frozenset({"spiffe://example.org/front"}), trusted_hops=2)
+    assert XFCC_HEADER in snapshot.policy.headers_set
+
+
+READS_XFCC = """allow: [{id: a, when: 'request.headers["x-forwarded-client-cert"] != ""'}]"""
+
+
+def test_a_policy_that_reads_the_header_of_a_proxy_is_refused(fronted: Path) -> None:
+    (fronted / "policy.yaml").write_text(POLICY.replace("durability: journal", READS_XFCC))
+    with pytest.raises(PolicyInvalid, match="reads x-forwarded-client-cert, which credentials come in"):
+        loaded(fronted)
+
+
+def test_without_proxies_in_front_their_header_is_one_like_any_other(folder: Path) -> None:
+    (folder / "policy.yaml").write_text(POLICY.replace("durability: journal", READS_XFCC))
+    snapshot = build_snapshot(load_config(folder / "sidecar.yaml"), loaded(folder))
+    assert snapshot.forwarding is None
+    assert XFCC_HEADER not in snapshot.policy.headers_set
 
 
 def test_tokens_are_kept_over_revocations_and_dropped_with_api_keys(credentials: Path) -> None:

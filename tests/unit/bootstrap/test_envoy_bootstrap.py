@@ -64,6 +64,16 @@ def test_without_an_access_log_service_there_is_nothing_of_it() -> None:
     ]
 
 
+def test_certificates_of_proxies_are_appended_to_and_never_reach_the_application() -> None:
+    default, got = rendered(EdgeSettings()), rendered(replace(EdgeSettings(), forwarded_certificates=True))
+    changed = {path: value for path, value in got.items() if default.get(path) != value}
+    assert changed == {
+        f"{MANAGER}.forward_client_cert_details": 2,
+        f"{MANAGER}.route_config.request_headers_to_remove[0]": "x-forwarded-client-cert",
+    }
+    assert default.keys() <= got.keys()
+
+
 FORBIDDEN = ("disabled", "failure_mode_allow", "failure_mode_allow_header_add", "shadow_mode", "with_request_body")
 
 
@@ -164,6 +174,14 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "listener port": ({"listener_port": 65_536}, "listener_port: got 65536, want 0 to 65535"),
     "readiness port": ({"readiness_port": -1}, "readiness_port: got -1, want 0 to 65535"),
     "readiness on the listener": ({"readiness_port": 10_443}, "readiness_port: got 10443, which the listener has"),
+    "certificates of proxies without TLS": (
+        {"forwarded_certificates": True, "tls": None},
+        "forwarded_certificates: got no client CA, want one: who is in front has to be proven",
+    ),
+    "certificates of proxies that nobody asks for": (
+        {"forwarded_certificates": True, "tls": TlsSettings(client_ca=None)},
+        "forwarded_certificates: got no client CA, want one: who is in front has to be proven",
+    ),
     "hops": ({"trusted_hops": 11}, "trusted_hops: got 11, want 0 to 10"),
     "negative hops": ({"trusted_hops": -1}, "trusted_hops: got -1, want 0 to 10"),
     "no time": ({"authz_timeout": timedelta(0)}, "authz_timeout: got 0s, want 0.01s to 10s"),

@@ -49,6 +49,7 @@ def test_options_become_settings() -> None:
         ),
         *("--upstream", "unix:/run/app.sock", "--authz", "/run/0.sock", "--authz", "127.0.0.1:9001"),
         *("--authz-timeout", "0.5", "--tls", "/c.crt,/c.key,/ca.crt", "--proxy-protocol", "--trusted-hops", "1"),
+        "--forwarded-certificates",
         *("--admin", "/run/admin.sock", "--readiness", "127.0.0.1:15000", "--access-log", "/run/als.sock"),
         *("--node-id", "n-1", "--max-stream-duration", "90"),
     )
@@ -66,6 +67,7 @@ def test_options_become_settings() -> None:
     assert {80, 9001, 15000} <= set(values(found, ".port_value"))
     assert {"/c.crt", "/c.key", "/ca.crt"} == set(values(found, ".filename"))
     assert values(found, ".xff_num_trusted_hops") == [1]
+    assert values(found, ".request_headers_to_remove[0]") == ["x-forwarded-client-cert"]
     assert values(found, ".grpc_service.timeout.nanos") == [500_000_000]
     assert found[".node.id"] == "n-1"
     assert values(found, ".max_stream_duration.seconds") == [90]
