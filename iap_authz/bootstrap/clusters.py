@@ -31,6 +31,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any
 
+from iap_authz.bootstrap.oauth2 import build_idp_cluster
 from iap_authz.bootstrap.settings import EdgeSettings, TcpAddress, UnixAddress, parse_endpoint
 
 AUTHZ_CLUSTER = "iap_authz"
@@ -74,6 +75,8 @@ def build_clusters(settings: EdgeSettings) -> list[Cluster]:
             load_assignment=_build_assignment(UPSTREAM_CLUSTER, settings.upstream),
         )
     )
+    if settings.oauth2 is not None:
+        clusters.append(build_idp_cluster(settings.oauth2))
     if settings.readiness_port is not None:
         clusters.append(
             Cluster(

@@ -88,6 +88,9 @@ from iap_authz.bootstrap.clusters import (
     CONNECTION_BUFFER_BYTES,
     UPSTREAM_CLUSTER,
 )
+from iap_authz.bootstrap.oauth2 import FILTER_NAME as LOGIN_FILTER_NAME
+from iap_authz.bootstrap.oauth2 import build_host_login, build_login_filters
+from iap_authz.bootstrap.oauth2_settings import OAuth2Settings
 from iap_authz.bootstrap.settings import NAME_UNKNOWN_HOST, EdgeSettings, HostSettings, TlsSettings
 
 OWN_HEADERS_REGEX = r"(?i)x[-._]iap[-._].*"
@@ -198,7 +201,7 @@ def _build_manager(settings: EdgeSettings) -> HttpConnectionManager:
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         strip_any_host_port=True,
         strip_trailing_host_dot=True,
-        common_http_protocol_options=_build_http_options(),
+        common_http_protocol_options=_build_http_options(settings.max_stream_duration),
         http2_protocol_options=_build_http2_options(),
         request_headers_timeout=_REQUEST_HEADERS_TIMEOUT,
         stream_idle_timeout=_IDLE_TIMEOUT,
@@ -216,15 +219,20 @@ def _build_manager(settings: EdgeSettings) -> HttpConnectionManager:
         access_log_options=_build_access_log_options() if logged else None,
         local_reply_config=_build_local_reply(),
         route_config=_build_routes(settings),
-        http_filters=[build_authz_filter(settings), _build_router()],
+        http_filters=[*_build_login(settings.oauth2), build_authz_filter(settings), _build_router()],
     )
 
 
-def _build_http_options() -> HttpProtocolOptions:
+def _build_login(login: OAuth2Settings | None) -> list[HttpFilter]:
+    return [] if login is None else build_login_filters(login)
+
+
+def _build_http_options(max_stream_duration: timedelta) -> HttpProtocolOptions:
     return HttpProtocolOptions(
         headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST,
         max_headers_count=HEADERS_MAX,
         idle_timeout=_IDLE_TIMEOUT,
+        max_stream_duration=max_stream_duration,  # the only one that ends a WebSocket in use
     )
 
 
@@ -292,7 +300,7 @@ def _build_access_log_options() -> HttpConnectionManagerHcmAccessLogOptions:
 
 
 def _build_routes(settings: EdgeSettings) -> RouteConfiguration:
-    hosts = [_build_host(host) for host in settings.hosts]
+    hosts = [_build_host(host, settings.oauth2) for host in settings.hosts]
     if not any("*" in host.domains for host in settings.hosts):
         # Without it, a host nobody named is answered 404 with no check, so with no record.
         nowhere = Route(
@@ -307,7 +315,7 @@ def _build_routes(settings: EdgeSettings) -> RouteConfiguration:
     )
 
 
-def _build_host(host: HostSettings) -> VirtualHost:
+def _build_host(host: HostSettings, login: OAuth2Settings | None) -> VirtualHost:
     named = Struct(fields={"route": Value(string_value=host.name)})
     route = Route(
         name=host.name,
@@ -316,12 +324,10 @@ def _build_host(host: HostSettings) -> VirtualHost:
         metadata=Metadata(filter_metadata={ROUTE_METADATA_NAMESPACE: named}),
     )
     check = ExtAuthzPerRoute(check_settings=CheckSettings(context_extensions={"policy": host.policy}))
-    return VirtualHost(
-        name=host.name,
-        domains=list(host.domains),
-        routes=[route],
-        typed_per_filter_config={FILTER_NAME: Any.pack(check)},
-    )
+    filters = {FILTER_NAME: Any.pack(check)}
+    if login is not None:
+        filters[LOGIN_FILTER_NAME] = build_host_login(login, host.domains)
+    return VirtualHost(name=host.name, domains=list(host.domains), routes=[route], typed_per_filter_config=filters)
 
 
 def _build_router() -> HttpFilter:

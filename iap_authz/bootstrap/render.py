@@ -5,7 +5,7 @@ Invariant: equal settings render equal bytes, and Envoy reads what is rendered a
 reader takes a plain `no` or `17` for what it looks like, so every string that is not plainly a word is quoted.
 Values that are protobuf's default are not written: `failure_mode_allow: false` does not show, and holds.
 
-Parts: `settings` (what may be chosen), `listeners`, `authz`, `clusters`.
+Parts: `settings` and `oauth2_settings` (what may be chosen), `listeners`, `authz`, `oauth2`, `clusters`.
 """
 
 import io
@@ -30,6 +30,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from iap_authz.bootstrap.clusters import build_clusters
 from iap_authz.bootstrap.listeners import build_listeners
+from iap_authz.bootstrap.oauth2 import build_login_secrets
 from iap_authz.bootstrap.settings import EdgeSettings, check_settings, parse_endpoint
 
 ADMIN_SOCKET_MODE: Final = 0o660
@@ -39,7 +40,7 @@ DOWNSTREAM_CONNECTIONS_MAX = 10_000
 """Envoy's advice for an edge is to have a limit; this one is a third of the descriptors a container usually has."""
 
 _RUNTIME = {
-    # Read by the oauth2 filter alone, should somebody put one in front: its default cookies are AES-CBC.
+    # Read by the oauth2 filter alone, also by one that somebody else puts in front: its default cookies are AES-CBC.
     "envoy.reloadable_features.oauth2_use_gcm_encryption": True,
     "envoy.reloadable_features.oauth2_legacy_cbc_decrypt_compat": False,
 }
@@ -49,6 +50,9 @@ _HEADER = """\
 """
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*", re.ASCII)
 _NOT_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "inf", "nan", "infinity"})
+_LINES = re.compile(r"[!-~]([ -~]*[!-~])?\n(([ -~]*[!-~])?\n)*[ -~]*[!-~]\n", re.ASCII)
+"""A text of lines that a block shows as it is: no space ends a line, nothing is unprintable, one line end is last."""
+
 _LINE_WIDTH = 4096
 """No folding: a folded string is hard to search for."""
 
@@ -71,7 +75,9 @@ def build_bootstrap(settings: EdgeSettings) -> Bootstrap:
             ]
         ),
         static_resources=BootstrapStaticResources(
-            listeners=build_listeners(settings), clusters=build_clusters(settings)
+            listeners=build_listeners(settings),
+            clusters=build_clusters(settings),
+            secrets=[] if settings.oauth2 is None else build_login_secrets(settings.oauth2),
         ),
     )
 
@@ -104,11 +110,12 @@ def _build_admin(text: str) -> Address:
 
 
 class _Representer(SafeRepresenter):
-    """Plain scalars for plain words and names only; everything else in double quotes."""
+    """Plain scalars for plain words and names only, blocks for texts of lines; everything else in double quotes."""
 
     def represent_string(self, text: str) -> ScalarNode:
         plain = _PLAIN.fullmatch(text) and text.lower() not in _NOT_WORDS
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+        quoted = "|" if _LINES.fullmatch(text) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else quoted)
 
 
 _Representer.add_representer(str, _Representer.represent_string)

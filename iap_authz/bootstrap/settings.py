@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from iap_authz.bootstrap.oauth2_settings import OAuth2Settings, oauth2_faults
 from iap_authz.errors import ConfigInvalid, Fault, shown
 
 SOCKET_PATH_MAX_BYTES = 107
@@ -33,6 +34,7 @@ _DOMAIN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", r
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _UNIX_PREFIX = "unix:"
 _TIMEOUT_LEAST, _TIMEOUT_MOST = timedelta(milliseconds=10), timedelta(seconds=10)
+_STREAM_LEAST, _STREAM_MOST = timedelta(seconds=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,9 @@ class EdgeSettings:
     """Where the sidecar's workers listen, one address each: Unix sockets, or loopback ADDRESS:PORT."""
     authz_timeout: timedelta = timedelta(milliseconds=200)
     """Envoy's deadline for one check, above the sidecar's own of 150 ms. Past it the answer is 503."""
+    max_stream_duration: timedelta = timedelta(hours=1)
+    """How long one request may last, WebSockets, gRPC streams, uploads and downloads too. A connection is checked when
+    it opens: what was allowed just before a session ended or was revoked lives at most this long."""
     upstream: str = "127.0.0.1:18080"
     """The application: ADDRESS:PORT, NAME:PORT (resolved by DNS), or a Unix socket."""
     hosts: tuple[HostSettings, ...] = (HostSettings(name="orders", domains=("orders.example.com",), policy="orders"),)
@@ -99,6 +104,8 @@ class EdgeSettings:
     """TCP port that answers `GET /ready` and nothing else, without a check. None: no such listener."""
     access_log_socket: str | None = None
     """Where an access log service listens: a Unix socket, or loopback ADDRESS:PORT. None: no access log."""
+    oauth2: OAuth2Settings | None = None
+    """The login of browsers, for all hosts. None: no login, and whoever brings no credential is refused."""
 
 
 def sidecar_settings() -> EdgeSettings:
@@ -167,6 +174,7 @@ def _faults(settings: EdgeSettings) -> Iterator[tuple[str, str]]:
     yield from _number_faults(settings)
     yield from _address_faults(settings)
     yield from _host_faults(settings.hosts)
+    yield from _login_faults(settings)
     if settings.tls is not None:
         files = (settings.tls.certificate_chain, settings.tls.private_key, settings.tls.client_ca)
         for path in files:
@@ -190,6 +198,8 @@ def _number_faults(settings: EdgeSettings) -> Iterator[tuple[str, str]]:
         yield "trusted_hops", f"got {settings.trusted_hops}, want 0 to {TRUSTED_HOPS_MAX}"
     if not _TIMEOUT_LEAST <= settings.authz_timeout <= _TIMEOUT_MOST:
         yield "authz_timeout", f"got {settings.authz_timeout.total_seconds():g}s, want 0.01s to 10s"
+    if not _STREAM_LEAST <= settings.max_stream_duration <= _STREAM_MOST:
+        yield "max_stream_duration", f"got {settings.max_stream_duration.total_seconds():g}s, want 1s to 86400s"
 
 
 def _address_faults(settings: EdgeSettings) -> Iterator[tuple[str, str]]:
@@ -238,6 +248,16 @@ def _one_host_faults(host: HostSettings) -> Iterator[tuple[str, str]]:
     for domain in host.domains:
         if not _DOMAIN.fullmatch(domain):
             yield "hosts.domains", f"got {shown(domain)}, want a lower-case domain without a port"
+
+
+def _login_faults(settings: EdgeSettings) -> Iterator[tuple[str, str]]:
+    if settings.oauth2 is None:
+        return
+    for field, message in oauth2_faults(settings.oauth2):
+        yield f"oauth2.{field}", message
+    for host in settings.hosts:
+        if "*" in host.domains:
+            yield "hosts.domains", f"got * for {shown(host.name)}, want names: a login must know where it may lead back"
 
 
 def _parse_private(text: str) -> UnixAddress | TcpAddress:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from iap_authz.bootstrap.oauth2_settings import load_oauth2, sample_settings
 from iap_authz.bootstrap.settings import (
     EdgeSettings,
     HostSettings,
@@ -52,6 +53,12 @@ ForwardedCertificates = Annotated[
 Admin = Annotated[str | None, typer.Option(help="Unix socket of Envoy's admin interface.")]
 Readiness = Annotated[str | None, typer.Option(help="ADDRESS:PORT that answers GET /ready; `off`: none.")]
 AccessLog = Annotated[str | None, typer.Option(help="Where an access log service listens: unix:/PATH.")]
+OAuth2 = Annotated[
+    Path | None, typer.Option("--oauth2", help="Let browsers log in: a file `kind: OAuth2`, see envoy/oauth2.yaml.")
+]
+StreamDuration = Annotated[
+    float | None, typer.Option("--max-stream-duration", help="Seconds that one request may last, WebSockets too.")
+]
 NodeId = Annotated[str | None, typer.Option(help="Name of this Envoy; `off`: --service-node says it.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")]
 Check = Annotated[Path | None, typer.Option(help="Compare a folder's files with those of the defaults.")]
@@ -80,6 +87,8 @@ def render(  # noqa: PLR0913 -- one parameter an option; they become one value a
     admin: Admin = None,
     readiness: Readiness = None,
     access_log: AccessLog = None,
+    oauth2: OAuth2 = None,
+    max_stream_duration: StreamDuration = None,
     node_id: NodeId = None,
     output: Output = None,
     check: Check = None,
@@ -91,6 +100,7 @@ def render(  # noqa: PLR0913 -- one parameter an option; they become one value a
     options |= {"authz_timeout": authz_timeout, "proxy_protocol": proxy_protocol, "trusted_hops": trusted_hops}
     options |= {"forwarded_certificates": forwarded_certificates}
     options |= {"admin": admin, "readiness": readiness, "access_log": access_log, "node_id": node_id}
+    options |= {"oauth2": oauth2, "max_stream_duration": max_stream_duration}
     given = {name: value for name, value in options.items() if value not in (None, False, [])}
     if check is None and write is None:
         _render_one(kind, given, output=output, as_json=as_json)
@@ -109,7 +119,7 @@ def _render_one(kind: str | None, given: Mapping[str, object], *, output: Path |
     for name, value in given.items():
         try:
             changes = _OPTIONS[name](value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the second: an infinity of seconds
             raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
         settings = replace(settings, **changes)
     check_settings(settings)
@@ -127,7 +137,9 @@ def _rendered(settings: EdgeSettings, kind: str, *, as_json: bool = False) -> st
 
 
 def _default_files() -> dict[str, str]:
-    return {f"{kind}.yaml": _rendered(settings(), kind) for kind, settings in DEFAULTS.items()}
+    files = {f"{kind}.yaml": _rendered(settings(), kind) for kind, settings in DEFAULTS.items()}
+    with_login = replace(EdgeSettings(), oauth2=sample_settings())
+    return files | {"edge-oauth2.yaml": _rendered(with_login, "edge --oauth2 envoy/oauth2.yaml")}
 
 
 def _check_folder(folder: Path, *, as_json: bool) -> None:
@@ -220,6 +232,8 @@ _OPTIONS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "admin": lambda text: {"admin_socket": text},
     "readiness": _parse_readiness,
     "access_log": lambda text: {"access_log_socket": text},
+    "oauth2": lambda path: {"oauth2": load_oauth2(path)},
+    "max_stream_duration": lambda seconds: {"max_stream_duration": timedelta(seconds=seconds)},
     "node_id": lambda text: {"node_id": None if text == OFF else text},
 }
 """What each option changes. Raises ValueError for a text that cannot be read; what it says is checked afterwards."""

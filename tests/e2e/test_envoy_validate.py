@@ -73,15 +73,24 @@ def write_certificates(folder: Path) -> TlsSettings:
     )
 
 
+def write_secrets(folder: Path) -> None:
+    """The two files of a browser login."""
+    folder.mkdir()
+    for name in ("client-secret", "hmac-secret"):
+        (folder / name).write_text(name * 3)
+
+
 # ---- Envoy loads them
 
 
-@pytest.mark.parametrize("name", ["edge.yaml", "sidecar.yaml"])
+@pytest.mark.parametrize("name", ["edge.yaml", "edge-oauth2.yaml", "sidecar.yaml"])
 def test_the_files_in_the_repository_load(name: str, run_folder: Path) -> None:
     text = (ROOT / "envoy" / name).read_text()
-    write_certificates(run_folder / "tls")
+    tls = write_certificates(run_folder / "tls")
+    write_secrets(run_folder / "oauth2")
     config = run_folder / name
-    config.write_text(text.replace("/run/iap/", f"{run_folder}/"))
+    text = text.replace("/run/iap/", f"{run_folder}/").replace("/etc/ssl/certs/ca-certificates.crt", str(tls.client_ca))
+    config.write_text(text)
     result = validate_bootstrap(config)
     assert (result.returncode, "deprecated" in result.stderr) == (0, False), result.stderr
 

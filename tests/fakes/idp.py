@@ -93,8 +93,8 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _make_tls(folder: Path, names: list[str]) -> ssl.SSLContext:
-    """Writes the authority's certificate to `ca.pem`."""
+def make_tls(folder: Path, names: list[str]) -> ssl.SSLContext:
+    """A server's context. Writes the authority's certificate to `ca.pem`, the server's and its key to `server.pem`."""
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
     root = _certificate("authority", authority, by=(name, authority), names=[])
@@ -153,7 +153,7 @@ def serving_idp(folder: Path, *, names: tuple[str, ...] = ("127.0.0.1", "localho
             else:
                 super().finish_request(request, client_address)
 
-    server, tls = Listener(("127.0.0.1", 0), Handler), _make_tls(folder, list(names))
+    server, tls = Listener(("127.0.0.1", 0), Handler), make_tls(folder, list(names))
     server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     idp.port = int(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

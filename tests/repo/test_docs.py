@@ -17,6 +17,7 @@ from iap_authz.adapters.facts.inventory_fields import DEVICE_FIELDS, INVENTORY_F
 from iap_authz.adapters.facts.inventory_file import parse_inventory
 from iap_authz.adapters.facts.network_lists import parse_network_lists
 from iap_authz.adapters.facts.revocations import REVOCATIONS_FIELDS, REVOKED_FIELDS, parse_revocations
+from iap_authz.bootstrap.oauth2_settings import parse_oauth2
 from iap_authz.cli import make_app
 from iap_authz.config import SidecarConfig, parse_config
 from iap_authz.errors import ConfigInvalid
@@ -178,6 +179,9 @@ def load_yaml(block: Block) -> str:
     if "kind: Log\n" in block.text:
         parse_log_config(content, block.page)
         return "log"
+    if "kind: OAuth2\n" in block.text:
+        parse_oauth2(content, block.place)
+        return "oauth2"
     return load_part(block, content)
 
 
@@ -213,7 +217,7 @@ def test_every_yaml_example_loads(block: Block) -> None:
 def test_each_kind_of_file_has_an_example() -> None:
     assert {load_yaml(block) for block in YAML} == {
         *("policy", "sidecar", "log section", "log", "enrolment", "access", "networks", "inventory"),
-        *("revocations", "API keys"),
+        *("revocations", "API keys", "oauth2"),
     }
 
 
@@ -323,6 +327,19 @@ def test_every_setting_of_a_log_is_explained_in_the_words_of_its_docstring() -> 
     rows = rows_with(CONFIGURATION, "key of log.yaml", "value", "default", "what")
     explained = {code(row["key of log.yaml"]): row["what"] for row in rows}
     assert explained == documented_fields("log_config.py", LOG_SECTIONS)
+
+
+def test_every_setting_of_a_login_is_explained_in_the_words_of_its_docstring() -> None:
+    rows = rows_with(CONFIGURATION, "key of oauth2.yaml", "value", "default", "what")
+    fields = documented_fields("bootstrap/oauth2_settings.py", {"OAuth2Settings": ""})
+    assert {code(row["key of oauth2.yaml"]): row["what"] for row in rows} == {
+        key: " ".join(text.split()) for key, text in fields.items()
+    }
+    with pytest.raises(ConfigInvalid) as bare:
+        parse_oauth2(b"kind: OAuth2\n", "x")
+    assert {fault.field for fault in bare.value.faults} == {
+        code(row["key of oauth2.yaml"]) for row in rows if row["default"] == "required"
+    }
 
 
 def test_required_settings_of_a_log_are_required() -> None:

@@ -32,19 +32,21 @@ MANAGER = ".static_resources.listeners[0].filter_chains[0].filters[0].typed_conf
 AUTHZ = f"{MANAGER}.http_filters[0].typed_config"
 OWN_HEADERS = f"{MANAGER}.early_header_mutation_extensions[0].typed_config.mutations[0].remove_on_match.key_matcher"
 LOCAL_REPLY = f"{MANAGER}.local_reply_config"
+STREAM = f"{MANAGER}.common_http_protocol_options.max_stream_duration"
 
 
 def rendered(settings: EdgeSettings) -> dict[str, object]:
     return flatten(parse_bootstrap(render_bootstrap(settings, "edge")))
 
 
-def test_it_is_the_reference_but_for_two_improvements() -> None:
+def test_it_is_the_reference_but_for_three_improvements() -> None:
     expected = flatten(parse_bootstrap(REFERENCE.read_text()))
     got = rendered(replace(EdgeSettings(), access_log_socket="unix:/run/iap/als.sock"))
     assert expected.pop(f"{OWN_HEADERS}.prefix") == "x-iap-"
     assert got.pop(f"{OWN_HEADERS}.safe_regex.regex") == r"(?i)x[-._]iap[-._].*"
     assert got.pop(f"{OWN_HEADERS}.safe_regex:") == "envoy.type.matcher.v3.RegexMatcher"
-    added = {path for path in got if path.startswith(LOCAL_REPLY)}
+    assert got[f"{STREAM}.seconds"] == 3600
+    added = {path for path in got if path.startswith((LOCAL_REPLY, STREAM))}
     assert f"{LOCAL_REPLY}.mappers[0].headers_to_add[0].header.value" in added
     assert {path: value for path, value in got.items() if path not in added} == expected
 
@@ -184,6 +186,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "negative hops": ({"trusted_hops": -1}, "trusted_hops: got -1, want 0 to 10"),
     "no time": ({"authz_timeout": timedelta(0)}, "authz_timeout: got 0s, want 0.01s to 10s"),
     "too much time": ({"authz_timeout": timedelta(seconds=11)}, "authz_timeout: got 11s, want 0.01s to 10s"),
+    "no stream": ({"max_stream_duration": timedelta(0)}, "max_stream_duration: got 0s, want 1s to 86400s"),
+    "endless stream": ({"max_stream_duration": timedelta(days=2)}, "max_stream_duration: got 172800s, want 1s to"),
     "relative key": ({"tls": TlsSettings(private_key="server.key")}, "tls: got 'server.key', want the absolute path"),
     "stat prefix": ({"stat_prefix": "a.b"}, "stat_prefix: got 'a.b', want lower-case letters"),
     "node id": ({"node_id": ""}, "node_id: got '', want lower-case letters"),
@@ -258,6 +262,12 @@ LOOKALIKES = (
     "",
     " a",
     "a: b",
+    "a\nb\n",
+    "- a\n\n  b: #c\n---\n",
+    "a\n b \n",
+    "a\nb\n\n",
+    " a\nb\n",
+    "a\n\tb\n",
 )
 
 

@@ -51,7 +51,7 @@ def test_options_become_settings() -> None:
         *("--authz-timeout", "0.5", "--tls", "/c.crt,/c.key,/ca.crt", "--proxy-protocol", "--trusted-hops", "1"),
         "--forwarded-certificates",
         *("--admin", "/run/admin.sock", "--readiness", "127.0.0.1:15000", "--access-log", "/run/als.sock"),
-        *("--node-id", "n-1"),
+        *("--node-id", "n-1", "--max-stream-duration", "90"),
     )
     listener = ".static_resources.listeners[0]"
     assert found[f"{listener}.address.socket_address.address"] == "::"
@@ -70,6 +70,7 @@ def test_options_become_settings() -> None:
     assert values(found, ".request_headers_to_remove[0]") == ["x-forwarded-client-cert"]
     assert values(found, ".grpc_service.timeout.nanos") == [500_000_000]
     assert found[".node.id"] == "n-1"
+    assert values(found, ".max_stream_duration.seconds") == [90]
 
 
 def test_options_switch_off() -> None:
@@ -94,6 +95,7 @@ def test_json_is_the_same_bootstrap() -> None:
         (("edge", "--readiness", "x"), "got 'x', want ADDRESS:PORT"),
         (("edge", "--host", "a.example.com"), "got 'a.example.com', want DOMAIN[,DOMAIN...]=POLICY"),
         (("edge", "--tls", "/a.crt"), "got '/a.crt', want CHAIN,KEY or CHAIN,KEY,CLIENT_CA"),
+        (("edge", "--max-stream-duration", "inf"), "cannot convert float infinity to integer"),
         (("edge", "--check", "."), "stand alone"),
         (("--check", ".", "--write", "."), "stand alone"),
         (("--write", ".", "--upstream", "a:1"), "stand alone"),
@@ -153,7 +155,7 @@ def test_write_then_check_then_a_difference(tmp_path: Path) -> None:
 
 def test_the_readme_speaks_of_what_is_there() -> None:
     """Each name in the first column of a table is a setting, or a value, of one of the files."""
-    bootstraps = (ROOT / "envoy" / "edge.yaml").read_text() + (ROOT / "envoy" / "sidecar.yaml").read_text()
+    bootstraps = "".join((ROOT / "envoy" / f"{name}.yaml").read_text() for name in ("edge", "edge-oauth2", "sidecar"))
     lines = (ROOT / "envoy" / "README.md").read_text().splitlines()
     cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
     names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell) if not name.endswith(".yaml")]
