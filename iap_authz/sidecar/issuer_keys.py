@@ -92,7 +92,7 @@ class IssuerKeys:
         self._state = _State()
         self._fetched: dict[str, Fetched] = {}
         self._failures = 0
-        self._attempted: float | None = None
+        self._attempted = 0.0
         self._wanted = asyncio.Event()
         self._restore()
 
@@ -143,26 +143,29 @@ class IssuerKeys:
                 raise Malformed(f"got a key set without a single key that may be used: {'; '.join(keys.problems[:3])}")
         except IapError as error:
             self._failures += 1
+            self._attempted = self._clock.monotonic()  # an issuer that hangs is left alone between two fetches too
             self._say(str(error))
             return
         self._failures = 0
         await self._take(content, keys)
 
     def next_delay(self) -> float:
-        """Seconds from the last fetch to the next one that nobody has to ask for."""
+        """Seconds from the last fetch, from its end if it failed, to the next one that nobody has to ask for."""
         longest = self._place.interval.total_seconds()
         if self._failures:
             longest = min(longest, RETRY_SECONDS * 2 ** min(self._failures - 1, _DOUBLINGS_MAX))
         return longest * (1.0 - JITTER * self._chance())
 
+    def due(self) -> float:
+        """When the next fetch is due by itself (monotonic seconds): counted from the last one."""
+        return self._attempted + self.next_delay()
+
     async def _wait(self) -> None:
         """Until the next fetch is due: by itself, or because it is wanted and the cooldown is over."""
-        attempted = self._attempted or 0.0
-        due = attempted + self.next_delay()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, due - self._clock.monotonic())):
+            async with asyncio.timeout(max(0.0, self.due() - self._clock.monotonic())):
                 await self._wanted.wait()
-                await asyncio.sleep(max(0.0, attempted + COOLDOWN_SECONDS - self._clock.monotonic()))
+                await asyncio.sleep(max(0.0, self._attempted + COOLDOWN_SECONDS - self._clock.monotonic()))
 
     async def _fetch_keys(self) -> bytes:
         url = self._place.jwks_url

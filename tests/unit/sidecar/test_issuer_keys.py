@@ -212,6 +212,24 @@ def test_waits_are_shortened_by_chance_and_lengthen_with_failures() -> None:
     in_loop(test)
 
 
+def test_an_issuer_that_hangs_is_left_alone_between_two_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        world = World()
+        await world.keys.fetch()
+        assert world.keys.due() == world.clock.monotonic() + world.keys.next_delay()
+
+        async def hang(_url: str, *, etag: str = "") -> Fetched | None:
+            world.clock.advance(10)
+            raise SourceUnavailable(f"got no answer in time {etag}")
+
+        monkeypatch.setattr(world.endpoint, "fetch", hang)
+        for _ in range(3):
+            await world.keys.fetch()
+            assert world.keys.due() == world.clock.monotonic() + world.keys.next_delay()
+
+    in_loop(test)
+
+
 def test_71_a_storm_of_unknown_kids_asks_once_in_a_cooldown(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         assert COOLDOWN_SECONDS >= 10
