@@ -17,7 +17,7 @@ from iap_authz.facts.claims import is_email_domain
 from iap_authz.facts.credential import DEFAULT_SOURCES, TokenSource
 from iap_authz.facts.discovery import check_https_url, discovery_url
 from iap_authz.facts.spiffe import is_trust_domain
-from iap_authz.model.document import Section, take_matching
+from iap_authz.model.document import Section, render_duration, take_matching
 
 ALGORITHM_FAMILIES = {"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "ES256": "EC", "ES384": "EC"}
 """Token algorithms and the key type each needs (RFC 7518 section 3.1)."""
@@ -122,7 +122,8 @@ def take_identity(root: Section, folder: Path) -> IdentityConfig:
         section.fault("issuers", "missing, want issuers, trust_domains or api_keys: without any nobody is ever known")
     section.finish()
     if identity.api_keys is not None and identity.api_keys.header in {source.name for source in identity.token_sources}:
-        section.fault("token_sources", f"got {shown(identity.api_keys.header)}, which API keys come in")
+        got = shown(identity.api_keys.header)
+        section.fault("token_sources", f"got {got}, which API keys come in, want another header for one of the two")
     _check_different(section, "issuers", identity.issuers, fields=("name", "issuer"))
     _check_different(section, "trust_domains", identity.trust_domains, fields=("name",))
     return identity
@@ -166,6 +167,8 @@ def _take_issuer(section: Section, folder: Path) -> IssuerConfig:
         section.fault("audiences", "got an empty audience, want names")
     if "email" in issuer.claims or "" in issuer.claims:
         section.fault("claims", "got email or an empty name, want other claims (a verified email is identity.email)")
+    if issuer.kubernetes is not None and section.has("groups_claim"):
+        section.fault("groups_claim", "got one for a cluster, want none: service accounts have Kubernetes' own groups")
     if not all(issuer.groups_claim):
         section.fault("groups_claim", f"got {shown('.'.join(issuer.groups_claim))}, want names joined with dots")
     if section.has("audiences") and not issuer.audiences:
@@ -191,6 +194,11 @@ def _take_fetch(issuer: Section, folder: Path) -> FetchConfig | None:
         private_addresses=section.take_boolean("private_addresses", default=False),
         token_file=_take_optional_path(section, "token_file", folder),
     )
+    try:
+        if fetch.jwks_url:
+            check_https_url(fetch.jwks_url)
+    except Malformed as error:
+        section.fault("jwks_url", str(error))
     section.finish()
     return fetch
 
@@ -212,13 +220,14 @@ def _check_keys(section: Section, issuer: IssuerConfig) -> None:
         section.fault("jwks_file", f"got {got} of jwks_file and fetch, want one: where the issuer's keys come from")
     if fetch is None:
         return
-    try:
-        check_https_url(fetch.jwks_url) if fetch.jwks_url else discovery_url(issuer.issuer)
-    except Malformed as error:
-        section.fault("fetch", f"{error}; or give fetch.jwks_url")
+    if not fetch.jwks_url:
+        try:
+            discovery_url(issuer.issuer)
+        except Malformed as error:
+            section.fault("fetch", f"{error}; or give fetch.jwks_url")
     if issuer.max_stale < 2 * fetch.interval:
-        want = "at least twice the interval of fetch: keys are confirmed that often"
-        section.fault("max_stale", f"got less than that, want {want}")
+        want = f"at least {render_duration(2 * fetch.interval)}: twice fetch.interval, as keys are confirmed that often"
+        section.fault("max_stale", f"got {render_duration(issuer.max_stale)}, want {want}")
 
 
 def _take_max_age(section: Section) -> timedelta | None:

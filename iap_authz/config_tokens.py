@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from iap_authz.errors import shown
-from iap_authz.facts.credential import AUTHORIZATION, DEFAULT_SOURCES, Place, TokenSource
+from iap_authz.facts.credential import AUTHORIZATION, DEFAULT_SOURCES, NAME_MAX_CHARS, Place, TokenSource
 from iap_authz.model.document import Section
 from iap_authz.model.request import UNTRUSTED_HEADERS
 
@@ -21,8 +21,8 @@ _HEADER = re.compile(r"x-[a-z0-9][a-z0-9-]{0,61}", re.ASCII)
 _HEADERS_TAKEN = re.compile(r"x-(?:iap|envoy|forwarded)-.*|x-request-id", re.ASCII)
 """Headers that say something else to us, and of which records keep the value."""
 
-_COOKIE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-_PARAMETER = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_COOKIE = re.compile(rf"[A-Za-z0-9_.-]{{1,{NAME_MAX_CHARS}}}", re.ASCII)
+_PARAMETER = re.compile(rf"[A-Za-z0-9_-]{{1,{NAME_MAX_CHARS}}}", re.ASCII)
 
 _WANTED: Final[Mapping[Place, str]] = {
     Place.HEADER: f"authorization, {LOGIN_HEADER}, or a name x-... in lower case that nothing else uses",
@@ -52,7 +52,7 @@ def take_token_sources(identity: Section) -> tuple[TokenSource, ...]:
     """The list; without it the one place that RFC 6750 wants."""
     sections = identity.take_sections("token_sources")
     if not sections:
-        if identity.has("token_sources"):
+        if identity.has("token_sources") and not identity.holds_items("token_sources"):
             identity.fault("token_sources", "got an empty list, want at least one place, such as header: authorization")
         return DEFAULT_SOURCES
     sources = tuple(source for section in sections if (source := _take_source(section)) is not None)

@@ -22,6 +22,7 @@ def make_policy_slot(config: SidecarConfig) -> Slot[Policy]:
         if config.log is None:
             _check_durability(policy)
         _check_reads_no_credential(policy, config)
+        _check_binds_no_token(policy, config)
 
     return Slot(PolicyFiles(config.policies), max_stale_seconds=None, check_succession=check_succession)
 
@@ -55,6 +56,16 @@ def _check_durability(policy: Policy) -> None:
     if asking:
         message = f"got durability log for {', '.join(asking[:5])} and no audit log, want durability journal"
         raise PolicyInvalid.of_file(policy.name, message)
+
+
+def _check_binds_no_token(policy: Policy, config: SidecarConfig) -> None:
+    """Refuse assertions that are bound to a target with a token in it: no record has that, so none is signed over."""
+    bound = [route.name for route in policy.routes if route.assertion is not None and route.assertion.request_binding]
+    parameters = [source.name for source in config.token_sources if source.place is Place.QUERY]
+    if bound and parameters:
+        message = f"got an assertion bound to the request for {', '.join(bound[:5])}, and tokens in its query"
+        want = f"want request_binding: false, or no token_sources with query: {parameters[0]}"
+        raise PolicyInvalid.of_file(policy.name, f"{message}; {want}")
 
 
 def _check_reads_no_credential(policy: Policy, config: SidecarConfig) -> None:

@@ -304,7 +304,8 @@ class SidecarProcess:
             if missing != told:
                 await server.set_sources(usable=not missing)
                 if missing or told:
-                    _log.warning("what proves identities changed", extra={"missing": list(missing)})
+                    said = "what proves identities is missing" if missing else "what proves identities is all there"
+                    _log.warning(said, extra={"missing": ", ".join(missing)})
             told = missing
             await self._renewed.wait()
 

@@ -249,9 +249,12 @@ def _file_faults(settings: OAuth2Settings) -> Iterator[tuple[str, str]]:
 def _path_faults(settings: OAuth2Settings) -> Iterator[tuple[str, str]]:
     for field, path in (("redirect_path", settings.redirect_path), ("signout_path", settings.signout_path)):
         if not _PATH.fullmatch(path):
-            yield field, f"got {shown(path)}, want a path of letters, digits and _.~- that ends in none of /"
+            yield (
+                field,
+                f"got {shown(path)}, want a path such as /oauth2/callback: letters, digits and _.~-, no / at its end",
+            )
     if settings.redirect_path == settings.signout_path:
-        yield "signout_path", f"got {shown(settings.signout_path)}, which is redirect_path"
+        yield "signout_path", f"got {shown(settings.signout_path)}, which is redirect_path, want another"
 
 
 def _is_ip(host: str) -> bool:

@@ -6,6 +6,7 @@ nothing but one temporary file without a name per storage folder. What it finds 
 """
 
 import json
+import logging
 import os
 import re
 import socket
@@ -141,8 +142,7 @@ def _check_config(path: Path) -> Iterator[Checked]:
 def _check_sidecar(config: SidecarConfig) -> Iterator[Checked]:
     journal = config.journal
     yield from _check_storage(journal.directory, want_bytes=journal.bound_bytes - _used_bytes(journal.directory))
-    for slot in make_slots(config, fetch_issuer_keys(config)).all():
-        yield _check_source(slot.name, slot.load)
+    yield from _check_sources(config)
     message = "seal: none: personal data stands open in every record, and can never be erased"
     yield _ok("seal", message if config.seal is None else None, health=Health.WARN)
     if config.log is None:
@@ -151,6 +151,22 @@ def _check_sidecar(config: SidecarConfig) -> Iterator[Checked]:
         return
     yield _ok("audit log", _unreachable(config.log.address), health=Health.WARN)
     yield _ok("enrolment token", _unreadable(config.log.enrolment_token_file, _nothing))
+
+
+def _check_sources(config: SidecarConfig) -> Iterator[Checked]:
+    """Every source, each by itself; a secret or an authority that is wrong ends the look, as it ends the start."""
+    logging.getLogger("iap_authz").addHandler(logging.NullHandler())  # what is found is reported here, once
+    try:
+        slots = make_slots(config, fetch_issuer_keys(config))
+    except IapError as error:
+        yield _ok("sources", str(error))
+        return
+    for slot in slots.all():
+        yield _check_source(slot.name, slot.load)
+    for name, keys in slots.keys.items():
+        if keys.served is not None and not keys.served.keys:
+            message = "got no usable key, want at least one: until then nobody of this issuer is known"
+            yield _ok(f"keys of {name}", f"{message}, and `probe --sources` fails", health=Health.WARN)
 
 
 def _check_source(name: str, load: Callable[[float], None]) -> Checked:

@@ -42,22 +42,32 @@ Authz = Annotated[
     typer.Option(help="Where a worker of the sidecar listens: unix:/PATH or 127.0.0.1:PORT. Repeat for more."),
 ]
 AuthzTimeout = Annotated[float | None, typer.Option(help="Seconds that one check may take; 503 after them.")]
-Tls = Annotated[str | None, typer.Option(help="CHAIN,KEY[,CLIENT_CA]: PEM files of the listener; `off`: plain HTTP.")]
+Tls = Annotated[
+    str | None,
+    typer.Option(help="CHAIN,KEY[,CLIENT_CA]: PEM files of the listener; `off`: plain HTTP. Default: in /run/iap/tls."),
+]
 ProxyProtocol = Annotated[
     bool, typer.Option("--proxy-protocol", help="A load balancer in front starts every connection with a PROXY header.")
 ]
 TrustedHops = Annotated[int | None, typer.Option(help="Proxies in front whose X-Forwarded-For is believed.")]
 ForwardedCertificates = Annotated[
-    bool, typer.Option("--forwarded-certificates", help="TLS proxies in front say whose certificate they have seen.")
+    bool,
+    typer.Option(
+        "--forwarded-certificates",
+        help="TLS proxies in front say whose certificate they saw. Needs CLIENT_CA in --tls.",
+    ),
 ]
 Admin = Annotated[str | None, typer.Option(help="Unix socket of Envoy's admin interface.")]
 Readiness = Annotated[str | None, typer.Option(help="ADDRESS:PORT that answers GET /ready; `off`: none.")]
 AccessLog = Annotated[str | None, typer.Option(help="Where an access log service listens: unix:/PATH.")]
 OAuth2 = Annotated[
-    Path | None, typer.Option("--oauth2", help="Let browsers log in: a file `kind: OAuth2`, see envoy/oauth2.yaml.")
+    Path | None, typer.Option("--oauth2", help="Let browsers log in: a file `kind: OAuth2`, see docs/configuration.md.")
 ]
 StreamDuration = Annotated[
-    float | None, typer.Option("--max-stream-duration", help="Seconds that one request may last, WebSockets too.")
+    float | None,
+    typer.Option(
+        "--max-stream-duration", help="Seconds that one request may last, WebSockets too: 1 to 86400. Default 3600."
+    ),
 ]
 NodeId = Annotated[str | None, typer.Option(help="Name of this Envoy; `off`: --service-node says it.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")]
@@ -101,7 +111,7 @@ def render(  # noqa: PLR0913 -- one parameter an option; they become one value a
     options |= {"forwarded_certificates": forwarded_certificates}
     options |= {"admin": admin, "readiness": readiness, "access_log": access_log, "node_id": node_id}
     options |= {"oauth2": oauth2, "max_stream_duration": max_stream_duration}
-    given = {name: value for name, value in options.items() if value not in (None, False, [])}
+    given = {name: value for name, value in options.items() if value is not None and value is not False and value != []}
     if check is None and write is None:
         _render_one(kind, given, output=output, as_json=as_json)
     elif kind or given or output or (check and write):

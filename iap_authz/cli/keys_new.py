@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from iap_authz.errors import shown
 from iap_authz.key_wiring import (
     create_index_key,
     create_key_file,
@@ -199,7 +200,7 @@ def parse_span(text: str, *, option: str) -> timedelta:
     """Days or hours, as `option` has them. Raises BadParameter."""
     match = _LIFETIME.fullmatch(text)
     if match is None:
-        raise typer.BadParameter("want days or hours, such as 90d or 12h", param_hint=option)
+        raise typer.BadParameter(f"got {shown(text)}, want days or hours, such as 90d or 12h", param_hint=option)
     number = int(match[1])
     return timedelta(days=number) if match[2] == "d" else timedelta(hours=number)
 

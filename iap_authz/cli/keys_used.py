@@ -54,7 +54,7 @@ class _Row:
 
 def used(
     configs: Annotated[
-        list[Path], typer.Argument(metavar="SIDECAR_CONFIG...", help="The sidecar.yaml of each that takes the keys.")
+        list[Path], typer.Argument(metavar="SIDECAR_CONFIG", help="The sidecar.yaml of each that takes the keys.")
     ],
     *,
     unused_for: Annotated[

@@ -17,7 +17,11 @@ def probe(
     address: Annotated[str, typer.Argument(help="unix:/path/to/socket or 127.0.0.1:PORT.")],
     *,
     sources: Annotated[
-        bool, typer.Option("--sources", help="Also that a sidecar has all that proves identities: keys, revocations.")
+        bool,
+        typer.Option(
+            "--sources",
+            help="Also that a sidecar has what proves identities: keys, authorities, revocations, API keys.",
+        ),
     ] = False,
 ) -> None:
     """Exit 0 if the server at ADDRESS says that it serves, else 1."""

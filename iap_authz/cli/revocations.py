@@ -35,13 +35,17 @@ UrlFile = Annotated[Path, _URL_FILE]
 What = Annotated[str, _WHAT]
 Issuer = Annotated[
     str | None,
-    typer.Option(help="The iss of the tokens; of a serial number the authority's name, such as CN=Example CA."),
+    typer.Option(
+        help="The iss of the tokens; of a serial number the authority's name, such as CN=Example CA. None for others."
+    ),
 ]
 Before = Annotated[
     str | None,
     typer.Option(help="Only tokens issued before: a time such as 2026-01-31T09:00:00Z, or `now`. For sub and sid."),
 ]
-Until = Annotated[str | None, typer.Option(help="From this time on it does not count any more.")]
+Until = Annotated[
+    str | None, typer.Option(help="From this time on it does not count any more, such as 2026-05-01T09:00:00Z.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 
 
@@ -52,10 +56,10 @@ def init(
     show: Annotated[bool, typer.Option("--print", help="Print the SQL instead of running it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the tables. Safe to run again, and while sidecars read.
+    """Make the tables in PostgreSQL, 13 or newer. Safe to run again, and while sidecars read.
 
     They are in the schema iap_authz, and belong to the role of the URL. A sidecar's role then needs this, and no more:
-    GRANT USAGE ON SCHEMA iap_authz TO it, and GRANT SELECT ON ALL TABLES IN SCHEMA iap_authz TO it.
+    GRANT USAGE ON SCHEMA iap_authz TO ROLE, and GRANT SELECT ON ALL TABLES IN SCHEMA iap_authz TO ROLE.
     """
     from iap_authz.revocation_wiring import SCHEMA, open_table  # noqa: PLC0415 -- a database takes long to import
 
@@ -105,7 +109,8 @@ def remove(
     from iap_authz.revocation_wiring import open_table, parse_one  # noqa: PLC0415 -- a database takes long to import
 
     if (what is None) == (number is None) or (number is not None and issuer is not None):
-        raise typer.BadParameter("give either KIND=VALUE with its issuer, or --id")
+        got = "neither" if what is None and number is None else "both"
+        raise typer.BadParameter(f"got {got}, want KIND=VALUE (with --issuer where it has one) or --id alone")
     entry = parse_one(_fields(what, issuer=issuer)) if what is not None else None
     with open_table(database_url_file) as table:
         done = table.remove(entry) if entry is not None else table.remove_row(number or 0)

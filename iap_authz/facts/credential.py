@@ -6,10 +6,10 @@ looks for it there finds this text or none. A place that two readers could read 
 text, are AMBIGUOUS_CREDENTIALS, so that nothing behind us sees a credential that we did not judge.
 
     header authorization   Bearer SP token      exactly this spelling, one space, no white space and no comma
-                           other SP anything    another scheme: no token was shown (Basic, Negotiate, DPoP)
+                           other SP anything    another scheme: no token (Basic, DPoP), and none may stand elsewhere
                            anything else        ambiguous; a comma in any scheme: Envoy joins two such headers with one
     header x-...           token                alone, no white space and no comma
-    cookie NAME            NAME=token           pairs parted by "; "; a pair that another parser would find, too, counts
+    cookie NAME            NAME=token           pairs parted by "; "; a pair that another parser would find counts
     query NAME             NAME=token           pairs parted by "&"; the same; no percent-encoding in name or token
 
 An API key comes in a header of its own and never beside a token. Only configured places are looked at; by default that
@@ -20,6 +20,7 @@ is worth (`token`, `apikey`); form bodies; other headers that name a user. Nothi
 """
 
 import enum
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from urllib.parse import unquote_plus
 
 from iap_authz.errors import InvalidCredential
 from iap_authz.model.reason import Reason
-from iap_authz.model.request import UNTRUSTED_HEADERS, Request
+from iap_authz.model.request import Request
 
 HIDDEN_VALUE: Final = "hidden"
 """What a record has in the place of a token that came in the query."""
@@ -36,9 +37,22 @@ HIDDEN_VALUE: Final = "hidden"
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 11.4: a scheme; after one space comes what it needs, without the comma that joins two headers."""
 
-_COOKIE_MARKS = re.compile(r"[;,]")
+_COOKIE_MARKS = re.compile(r"[;,\s]")
 _QUERY_MARKS = re.compile(r"[&;]")
 """Where any parser, of whatever age, ends a pair."""
+
+PAIRS_MAX: Final = 200
+"""Cookies or parameters that are looked through; browsers keep fewer cookies of a host. More could hide one."""
+
+NAME_MAX_CHARS: Final = 64
+"""Of a cookie or parameter that a token comes in (`config_tokens`)."""
+
+_RAW_NAME_MAX_CHARS: Final = 6 * NAME_MAX_CHARS + 16
+"""A longer name cannot be read as one of those: `%u0041` is the longest spelling of a character."""
+
+_LONG_ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})")
+_PUNCTUATION = re.compile(r"[-.\s]")
+_BRACKETS = re.compile(r"[\[\]]+")
 
 
 class Place(enum.StrEnum):
@@ -90,7 +104,14 @@ def read_credential(request: Request, sources: Sequence[TokenSource], *, api_key
         if found is not None:
             raise _ambiguous(f"got a token in {found.shown_in} and in {source.label}, want one credential")
         found = Shown(text, source.label)
+    if found is not None and found.shown_in != AUTHORIZATION.label and AUTHORIZATION in sources:
+        _check_alone(request, found)
     return found
+
+
+def _check_alone(request: Request, found: Shown) -> None:
+    if request.headers.get(AUTHORIZATION.name):
+        raise _ambiguous(f"got a token in {found.shown_in} and an authorization header, want one credential")
 
 
 def shown_text(request: Request, sources: Sequence[TokenSource], *, api_key_header: str = "") -> str:
@@ -107,12 +128,13 @@ def hide_query_tokens(request: Request, sources: Sequence[TokenSource]) -> Reque
     Pairs that any parser could take for the token lose their value, whatever it is. Without a source in the query this
     is `request` itself.
     """
-    names = {_folded(source.name) for source in sources if source.place is Place.QUERY}
+    names = frozenset(source.name for source in sources if source.place is Place.QUERY)
     if not names:
         return request
     urls = {
-        name: tuple(_hidden_in_url(value, names) for value in request.headers[name])
-        for name in UNTRUSTED_HEADERS & request.headers.keys()
+        name: tuple(_hidden_in_url(value, names) for value in values)
+        for name, values in request.headers.items()
+        if any("?" in value for value in values)
     }
     return replace(
         request,
@@ -122,16 +144,18 @@ def hide_query_tokens(request: Request, sources: Sequence[TokenSource]) -> Reque
     )
 
 
-def _hidden_in_url(url: str, names: set[str]) -> str:
+def _hidden_in_url(url: str, names: frozenset[str]) -> str:
     path, mark, query = url.partition("?")
     return path + mark + _hidden(query, names)
 
 
-def _hidden(query: str, names: set[str]) -> str:
+def _hidden(query: str, names: frozenset[str]) -> str:
     parts = re.split(r"([&;])", query)
+    if len(parts) > 2 * PAIRS_MAX:
+        return HIDDEN_VALUE
     for position in range(0, len(parts), 2):
         name, equals, _ = parts[position].partition("=")
-        if equals and _folded(name) in names:
+        if equals and any(_may_be(name, token_name) for token_name in names):
             parts[position] = f"{name}={HIDDEN_VALUE}"
     return "".join(parts)
 
@@ -142,7 +166,7 @@ def _ambiguous(message: str) -> InvalidCredential:
 
 def _read_api_key(request: Request, sources: Sequence[TokenSource], header: str) -> Shown:
     if "authorization" in request.headers or any(
-        next(iter(_ALL_SHOWN[source.place](request, source.name)), None) is not None for source in sources
+        _READERS[source.place](request, source.name) is not None for source in sources
     ):
         raise _ambiguous(f"got {header} and another credential, want one")
     values = request.headers[header]
@@ -180,22 +204,24 @@ def _read_cookie(request: Request, name: str) -> str | None:
     values = request.headers.get("cookie", ())
     if not values:
         return None
-    pairs = [pair for value in values for pair in value.split("; ")]
-    return _only(pairs, [*_cookies(request, name)], name=name, what="cookie")
+    strict = [pair for value in values for pair in value.split("; ")]
+    return _only(strict, _cookie_pairs(request), name=name, what="cookie")
 
 
 def _read_parameter(request: Request, name: str) -> str | None:
     if not request.query:
         return None
-    return _only(request.query.split("&"), [*_parameters(request, name)], name=name, what="query parameter")
+    return _only(request.query.split("&"), _parameter_pairs(request), name=name, what="query parameter")
 
 
-def _only(pairs: Sequence[str], everybodys: Sequence[str], *, name: str, what: str) -> str | None:
-    """The value of `name` among `pairs`, read strictly; `everybodys`: all values that some other parser might find."""
-    strict = [pair.removeprefix(f"{name}=") for pair in pairs if pair.startswith(f"{name}=")]
-    if len(everybodys) > 1 or strict != list(everybodys):
+def _only(strict: Sequence[str], everybodys: Sequence[str], *, name: str, what: str) -> str | None:
+    """The value of `name` in the pairs as they are read strictly, if all that others may read there is the same."""
+    if len(everybodys) > PAIRS_MAX:
+        raise _ambiguous(f"got more than {PAIRS_MAX} pairs where the {what} {name} may be")
+    values = [pair.removeprefix(f"{name}=") for pair in strict if pair.startswith(f"{name}=")]
+    if len(values) > 1 or values != [*_values(everybodys, name)]:
         raise _ambiguous(f"got the {what} {name} more than once, or so that it can be read two ways, want it once")
-    return strict[0] if strict else None
+    return values[0] if values else None
 
 
 def _headers(request: Request, name: str) -> Iterator[str]:
@@ -203,25 +229,49 @@ def _headers(request: Request, name: str) -> Iterator[str]:
 
 
 def _cookies(request: Request, name: str) -> Iterator[str]:
-    for value in request.headers.get("cookie", ()):
-        yield from _values(_COOKIE_MARKS.split(value), name)
+    yield from _values(_cookie_pairs(request)[:PAIRS_MAX], name)
 
 
 def _parameters(request: Request, name: str) -> Iterator[str]:
-    yield from _values(_QUERY_MARKS.split(request.query), name)
+    yield from _values(_parameter_pairs(request)[:PAIRS_MAX], name)
+
+
+def _cookie_pairs(request: Request) -> list[str]:
+    """Wherever somebody may see a pair. White space around an equals sign is nothing to most, and to none a mark."""
+    values = ("=".join(part.strip() for part in value.split("=")) for value in request.headers.get("cookie", ()))
+    return [pair for value in values for pair in _COOKIE_MARKS.split(value) if pair]
+
+
+def _parameter_pairs(request: Request) -> list[str]:
+    return _QUERY_MARKS.split(request.query)
 
 
 def _values(pairs: Sequence[str], name: str) -> Iterator[str]:
-    folded = _folded(name)
     for pair in pairs:
         found, equals, value = pair.partition("=")
-        if equals and _folded(found) == folded:
+        if equals and _may_be(found, name):
             yield value
 
 
-def _folded(name: str) -> str:
-    """A name as the most generous parser reads it: decoded, trimmed, without case, punctuation all the same."""
-    return re.sub(r"[-.\s]", "_", unquote_plus(name).partition("[")[0].strip().lower())
+def _may_be(written: str, name: str) -> bool:
+    """Whether some parser reads what is `written` as `name`."""
+    if written == name:
+        return True
+    if len(written) > _RAW_NAME_MAX_CHARS:
+        return False
+    return not _readings(written).isdisjoint(_readings(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _readings(written: str) -> frozenset[str]:
+    """What parsers make of a name: decoded, cut at NUL, trimmed, without case, punctuation all the same.
+
+    Brackets are steps into a list or map to most, and nothing at the start; an open one is an underscore to PHP.
+    """
+    decoded = unquote_plus(_LONG_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), written))
+    plain = _PUNCTUATION.sub("_", decoded.partition("\0")[0].strip().strip("\"'").strip().lower())
+    steps = [step for step in _BRACKETS.split(plain) if step]
+    return frozenset({*steps[:1], plain.replace("[", "_")})
 
 
 _READERS: Final[Mapping[Place, Callable[[Request, str], str | None]]] = {

@@ -77,7 +77,8 @@ def parse_name(text: str) -> CanonicalName:
     while end:
         found = _PART.match(text, at)
         if found is None:
-            raise Malformed(f"got {shown(text[at:])}, want a name such as CN=Example CA,O=Example (RFC 4514)")
+            want = "a name such as CN=Example CA,O=Example (RFC 4514), with a backslash before a comma in a part"
+            raise Malformed(f"got {shown(text[at:])}, want {want}")
         parts[-1].append((_identifier(found["type"]), _unescape(found["value"])))
         at, end = found.end(), found["end"]
         if end == ",":

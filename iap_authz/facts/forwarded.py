@@ -12,7 +12,7 @@ nothing of the request is believed. No part of it is used without the rest.
     ---------------------------------------------------------------------------------------------------------
     no certificate                                  any: a client can write it       none, as the handshake says
     not one of `proxies` by its SPIFFE id           any                              that of the handshake
-    one of them, but not proven to be               any                              that of the handshake
+    one of them, but not proven to be               any                              INVALID  why it is not
     one of them, and the authorities are missing    any                              ERROR    NO_KEYS
     one of them, proven, and revoked                any                              INVALID  CERTIFICATE_REVOKED
     one of them, and revocations cannot be used     any                              ERROR    SOURCE_ERROR
@@ -56,6 +56,9 @@ from iap_authz.model.reason import Reason
 SOURCE = "xfcc"
 """Of the facts (facts.proto)."""
 
+_OURS = frozenset({Reason.NO_KEYS, Reason.SOURCE_ERROR})
+"""Problems of our own sources; every other one is of what was shown."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarding:
@@ -70,7 +73,7 @@ class Peer:
     """Who is connected to our Envoy: certificate and name as it says, and whether that is one of the proxies.
 
     `proxy` is the SPIFFE id that was proven, and `sha256` the hash of the certificate that proves it; both empty for
-    everybody else. `problem`: it names a proxy, and whether it is one cannot be told, or it is one no longer.
+    everybody else. `problem`: it names a proxy, and it is none, or one no longer, or that cannot be told.
     """
 
     certificate: str
@@ -106,21 +109,29 @@ def judge_peer(
 ) -> Peer:
     """Whether who shows `certificate`, and is called `principal` by our Envoy, is one of the proxies. Never raises."""
     peer = Peer(certificate=certificate, principal=principal)
-    if not certificate:
+    found = _id_of(certificate)
+    if found is None or found.text not in forwarding.proxies:
         return peer
+    parsed = parse_certificate(certificate)
     try:
-        parsed = parse_certificate(certificate)
-        found = spiffe_id_of(x509.load_der_x509_certificate(parsed.der))
-        if found is None or found.text not in forwarding.proxies:
-            return peer
         check_certificate_time(parsed, now)
         check_vouched(parsed, found, domains, principal=principal, now=now)
-    except InvalidCredential:
-        return peer
     except SourceUnavailable:
         return replace(peer, problem=Reason.NO_KEYS)
+    except InvalidCredential as error:
+        return replace(peer, problem=Reason(error.reason))
     proven = replace(peer, proxy=found.text, sha256=parsed.sha256)
     return _judge_revocation(proven, found, parsed.not_before, revocations, now=now)
+
+
+def _id_of(certificate: str) -> SpiffeId | None:
+    """The id that a certificate claims; None where there is none, or none that could be a proxy's."""
+    if not certificate:
+        return None
+    try:
+        return spiffe_id_of(x509.load_der_x509_certificate(parse_certificate(certificate).der))
+    except InvalidCredential:
+        return None
 
 
 def _judge_revocation(
@@ -145,7 +156,7 @@ def find_client_certificate(peer: Peer, values: Sequence[str], forwarding: Forwa
     They are not looked at unless the peer is one of the proxies.
     """
     if peer.problem is not None:
-        state = facts_pb2.INVALID if peer.problem is Reason.CERTIFICATE_REVOKED else facts_pb2.ERROR
+        state = facts_pb2.ERROR if peer.problem in _OURS else facts_pb2.INVALID
         return ClientCertificate(state=state, problem=peer.problem)
     if not peer.proxy:
         state = facts_pb2.PRESENT if peer.certificate else facts_pb2.ABSENT

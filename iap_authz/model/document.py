@@ -42,6 +42,8 @@ class Faults:
 
     file: str
     found: list[Fault] = field(default_factory=list)
+    want_values: bool = False
+    """A key with nothing after it is a fault: whoever has taken out what stood below it may not see what is gone."""
 
     def add(self, node: Node | Token | None, path: str, message: str) -> None:
         """Note one fault at `node` (None: the file as a whole) about the field `path`."""
@@ -79,7 +81,7 @@ def parse_document(content: bytes, faults: Faults) -> "Section | None":
 
 def parse_configuration(content: bytes, file: str, *, kind: str) -> tuple["Section", Faults]:
     """The top of a configuration file of this kind, and where its faults go. Raises ConfigInvalid."""
-    faults = Faults(file)
+    faults = Faults(file, want_values=True)
     root = parse_document(content, faults)
     faults.check(ConfigInvalid)
     if root is None:
@@ -289,6 +291,11 @@ class Section:
         """Whether a mapping stands under `key`, for what may be written short as well."""
         return isinstance(self._values.get(key), MappingNode)
 
+    def holds_items(self, key: str) -> bool:
+        """Whether something other than an empty list stands under `key`, good or not."""
+        node = self._values.get(key)
+        return not isinstance(node, SequenceNode) or bool(node.value)
+
     def take_sections(self, key: str, *, required: bool = False) -> list["Section"]:
         """A list of mappings under `key`; empty where there is none."""
         node = self._take(key, required=required)
@@ -323,11 +330,14 @@ class Section:
         return tuple(self._values)
 
     def finish(self) -> None:
-        """Report every key that was not taken."""
-        known = sorted(self._taken)
+        """Report every key that was not taken, and in a configuration every key that has no value."""
+        known, reported = sorted(self._taken), {fault.field for fault in self.faults.found}
         for key, node in self._values.items():
             if key not in self._taken:
                 self.faults.add(node, self.at(key), f"unknown key, want one of {', '.join(known)}{nearest(key, known)}")
+            elif self.faults.want_values and not self.has(key) and self.at(key) not in reported:
+                want = "want a value ({} for a section that is all default), or the key left out"
+                self.faults.add(node, self.at(key), f"got nothing, {want}")
 
 
 def _is_null(node: ScalarNode) -> bool:

@@ -24,7 +24,7 @@ from iap_authz.facts.identity import credential_of, establish_identity, stamp_ag
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
-from iap_authz.facts.revocation import RevocationList, judge_revocation
+from iap_authz.facts.revocation import CERTIFICATE_KINDS, RevocationList, judge_revocation
 from iap_authz.facts.revoked_certificate import judge_device, judge_workload
 from iap_authz.facts.workload import SOURCE as MTLS_SOURCE
 from iap_authz.facts.workload import TrustDomains, establish_workload
@@ -169,7 +169,10 @@ class Snapshot:
             self.recent.get(second, "device", text=certificate, establish=lambda: self._device(certificate, second))
         )
         if found is not None:
-            _say_forwarded(facts, found, knows_devices=self.device is not None)
+            _say_forwarded(facts, found)
+            if found.state == facts_pb2.ERROR and self._revokes_certificates:
+                # A revoked certificate refuses whoever shows it; whose was shown cannot be told.
+                _doubt(facts.identity)
         facts.location.CopyFrom(self._location(request, second))
         return facts
 
@@ -199,6 +202,10 @@ class Snapshot:
             text=f"{peer.sha256} {sha256(values[0].encode('utf-8', 'surrogatepass')).hexdigest()}",
             establish=lambda: find_client_certificate(peer, values, forwarding),
         )
+
+    @property
+    def _revokes_certificates(self) -> bool:
+        return self.revocations is None or bool(self.revocations.kinds & CERTIFICATE_KINDS)
 
     def _captures(self, request: Request) -> Mapping[str, str]:
         match = self.policy.find_route(request.method, request.host, request.segments)
@@ -291,7 +298,16 @@ def _is_believed(found: ClientCertificate) -> bool:
     return bool(found.forwarded_by) and found.problem is None
 
 
-def _say_forwarded(facts: facts_pb2.Facts, found: ClientCertificate, *, knows_devices: bool) -> None:
+def _doubt(identity: facts_pb2.Identity) -> None:
+    """A PRESENT identity that a certificate beside it might undo is not known, as without a list of revocations."""
+    if identity.state == facts_pb2.PRESENT:
+        shown = identity.token_sha256
+        identity.CopyFrom(
+            facts_pb2.Identity(state=facts_pb2.ERROR, problem=Reason.SOURCE_ERROR.value, token_sha256=shown)
+        )
+
+
+def _say_forwarded(facts: facts_pb2.Facts, found: ClientCertificate) -> None:
     """What a header of a proxy's came to, where no certificate says it: a bad one refuses on every route."""
     identity = facts.identity
     if found.forwarded_by and identity.source == MTLS_SOURCE:
@@ -302,5 +318,5 @@ def _say_forwarded(facts: facts_pb2.Facts, found: ClientCertificate, *, knows_de
         identity.CopyFrom(facts_pb2.Identity(state=found.state, problem=found.problem.value, source=XFCC_SOURCE))
     if found.state == facts_pb2.INVALID:
         facts.device.CopyFrom(facts_pb2.Device(state=found.state, problem=found.problem.value, source=XFCC_SOURCE))
-    elif knows_devices:
+    else:
         facts.device.CopyFrom(facts_pb2.Device(state=found.state, problem=Reason.SOURCE_ERROR.value))

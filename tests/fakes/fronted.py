@@ -217,7 +217,7 @@ def _write_files(folder: Path, authority: LiveAuthority, *, hops: int) -> None:
     (folder / "policy.yaml").write_text(POLICY)
     (folder / "sidecar.yaml").write_text(
         f"kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: {LOG_ORIGIN}\njournal: {{directory: journal}}\n"
-        f"policies: [policy.yaml]\nseal: none\ndevice: {{inventory_file: inventory.json}}\n"
+        f"deadline: 5s\npolicies: [policy.yaml]\nseal: none\ndevice: {{inventory_file: inventory.json}}\n"
         f"identity: {{trust_domains: [{{name: {TRUST_DOMAIN}, bundle_file: {authority.file}}}]}}\n"
         f"client_certificate: {{proxies: ['{FRONT}', '{NEXT}'], trusted_hops: {hops}}}\n"
     )

@@ -80,6 +80,7 @@ def test_an_issuer_may_be_a_cluster() -> None:
         ("email_domains: [Corp.example]", "email_domains: got 'Corp.example', want a domain in lower-case ASCII"),
         ("email_domains: ['@corp.example']", "got '@corp.example'"),
         ("email_domains: ['']", "got ''"),
+        ("kubernetes: {}, groups_claim: groups", "groups_claim: got one for a cluster, want none"),
         ("email_domains: ['c\u00f6rp.example']", "want a domain in lower-case ASCII"),
     ],
 )
@@ -90,3 +91,27 @@ def test_faults_of_issuers(more: str, fault: str) -> None:
 def test_the_header_of_api_keys_is_not_that_of_tokens() -> None:
     text = with_sources("[{header: x-api-key}]") + "  api_keys: {file: k, pepper_file: p}\n"
     assert any("got 'x-api-key', which API keys come in" in fault for fault in faults(text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("  revocations:", "  api_keys: ~", "  token_sources: null", "  trust_domains:", "device:", "assertion:"),
+        *("client_certificate:", "location:", "log:", "instance:"),
+    ],
+)
+def test_a_key_with_nothing_after_it_is_not_a_key_left_out(line: str) -> None:
+    """Whoever has commented the lines below it out does not see that nobody is revoked any more."""
+    key = line.strip().partition(":")[0]
+    assert any(f"{key}: got nothing, want a value" in fault for fault in faults(f"{GOOD}{line}\n"))
+
+
+@pytest.mark.parametrize("more", ["kubernetes: ", "max_age: ~", "email_domains: "])
+def test_nor_is_one_of_an_issuer(more: str) -> None:
+    key = more.partition(":")[0]
+    assert any(f"{key}: got nothing" in fault for fault in faults(with_issuer(f"jwks_file: j, {more}")))
+
+
+def test_a_list_of_words_is_told_what_it_wants() -> None:
+    (fault,) = faults(with_sources("[authorization]"))
+    assert "identity.token_sources[0]: got 'authorization', want a mapping" in fault

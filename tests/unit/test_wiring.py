@@ -244,6 +244,22 @@ def test_without_proxies_in_front_their_header_is_one_like_any_other(folder: Pat
     assert XFCC_HEADER not in snapshot.policy.headers_set
 
 
+def test_an_assertion_is_not_bound_to_a_target_with_a_token_in_it(credentials: Path) -> None:
+    config = (credentials / "sidecar.yaml").read_text()
+    asserting = "assertion: {issuer: iap, audience: a, listen: 'unix:keys.sock'}\n"
+    (credentials / "sidecar.yaml").write_text(
+        config.replace("identity:\n", "identity:\n  token_sources: [{query: t}]\n") + asserting
+    )
+    for binding, is_taken in (("true", False), ("{request_binding: true}", False), ("{request_binding: false}", True)):
+        on_allow = f"allow: [{{id: a, when: 'true'}}], on_allow: {{assertion: {binding}}}"
+        (credentials / "policy.yaml").write_text(POLICY.replace("durability: journal", on_allow))
+        if is_taken:
+            loaded(credentials)
+            continue
+        with pytest.raises(PolicyInvalid, match=r"want request_binding: false, or no token_sources with query: t"):
+            loaded(credentials)
+
+
 def test_tokens_are_kept_over_revocations_and_dropped_with_api_keys(credentials: Path) -> None:
     config, slots = load_config(credentials / "sidecar.yaml"), loaded(credentials)
     revocations, api_keys = slots.credentials.revocations, slots.credentials.api_keys

@@ -92,7 +92,8 @@ def test_row_151_a_client_without_a_certificate_has_none(forged: str) -> None:
 def test_a_proxys_name_in_a_certificate_of_anybody_elses_authority_is_worth_nothing() -> None:
     false = TestAuthority().leaf(x509.UniformResourceIdentifier(FRONT))
     found = ask(false, ours(false, TRUE), principal=FRONT)
-    assert (found.certificate, found.forwarded_by) == (envoy_form(false), "")
+    assert (found.certificate, found.forwarded_by) == ("", "")
+    assert (found.state, found.problem) == (State.INVALID, Reason.UNTRUSTED_CERTIFICATE)
 
 
 # ---- through the front, which drops what came and writes an element (SANITIZE_SET)

@@ -115,6 +115,13 @@ def test_wrong_settings_are_the_exception_that_the_command_line_answers() -> Non
     assert [fault.field for fault in result.exception.faults] == ["trusted_hops", "authz_sockets"]
 
 
+@pytest.mark.parametrize("option", ["max-stream-duration", "authz-timeout"])
+def test_zero_is_a_value_and_not_the_default(option: str) -> None:
+    result = run("edge", f"--{option}", "0")
+    assert isinstance(result.exception, ConfigInvalid)
+    assert f"{option.replace('-', '_')}: got 0s" in str(result.exception)
+
+
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     file = tmp_path / "new" / "envoy.yaml"
     assert run("edge", "-o", str(file)).stdout == ""

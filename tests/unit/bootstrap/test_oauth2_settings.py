@@ -93,7 +93,10 @@ def test_faults_of_all_kinds_come_together_with_their_places() -> None:
         FULL.replace("/back", "/back%2f").replace("8443\npass", "70000\npass").replace("refresh: false", "refersh: no")
     )
     assert faults_of(text) == [
-        "o.yaml:11:16: redirect_path: got '/back%2f', want a path of letters, digits and _.~- that ends in none of /",
+        (
+            "o.yaml:11:16: redirect_path: got '/back%2f', "
+            "want a path such as /oauth2/callback: letters, digits and _.~-, no / at its end"
+        ),
         "o.yaml:13:14: public_port: got '70000', want a whole number from 1 to 65535",
         faults_of(text)[2],
     ]

@@ -249,6 +249,24 @@ def test_a_source_that_is_missing_is_a_warning(sidecar: Path) -> None:
     assert checks(sidecar)["source inventory"][0] == "warn"
 
 
+def test_a_key_set_without_a_key_is_a_warning(sidecar: Path) -> None:
+    (sidecar.parent / "jwks.json").write_text('{"keys": []}')
+    issuer = "{name: corp, issuer: 'https://i.example', audiences: [a], algorithms: [RS256], jwks_file: jwks.json}"
+    sidecar.write_text(f"{sidecar.read_text()}identity: {{issuers: [{issuer}]}}\n")
+    found = checks(sidecar)
+    assert found["source keys:corp"] == ("ok", "")
+    health_, message = found["keys of corp"]
+    assert (health_, message.startswith("got no usable key, want at least one")) == ("warn", True)
+
+
+def test_a_secret_of_a_source_that_is_missing_is_reported_beside_all_else(sidecar: Path) -> None:
+    sidecar.write_text(f"{sidecar.read_text()}identity: {{api_keys: {{file: k, pepper_file: none}}}}\n")
+    found = checks(sidecar)
+    assert found["sources"][0] == "fail"
+    assert "none" in found["sources"][1]
+    assert {"python", "audit log", "enrolment token"} <= found.keys()
+
+
 def test_nobody_listens(sidecar: Path) -> None:
     health_, message = checks(sidecar)["audit log"]
     assert (health_, "is `iap-authz serve log` running?" in message) == ("warn", True)

@@ -37,6 +37,12 @@ CONFUSABLE = {
     "halfwidth-filler": "admin\uffa0",
     "variation-selector": "admin\ufe0f",
     "tag": "admin\U000e0061",
+    "braille-blank": "admin\u2800",
+    "khitan-filler": "a\U00016fe4",
+    "null-notehead": "a\U0001d159",
+    "leading-space": " admin",
+    "trailing-space": "admin ",
+    "two-spaces": "ada  lovelace",
 }
 
 

@@ -9,12 +9,12 @@ from typing import TypeVar
 import pytest
 from cryptography import x509
 
-from iap_authz._pb.iap.facts.v1 import facts_pb2
 from iap_authz.facts import forwarded
 from iap_authz.facts.authorities import parse_authorities
 from iap_authz.facts.device import DeviceRecord, Inventory
 from iap_authz.facts.forwarded import Forwarding
 from iap_authz.facts.location import Networks
+from iap_authz.facts.revocation import Kind, Revocation, RevocationList
 from iap_authz.facts.xfcc import XFCC_HEADER
 from iap_authz.model.reason import Reason, State, Verdict
 from iap_authz.model.request import Request
@@ -160,11 +160,29 @@ def test_missing_authorities_are_an_error_and_not_nobody() -> None:
     facts = made.establish(asked(HEADER), NOW)
     assert (facts.identity.state, facts.identity.problem) == (State.ERROR, Reason.NO_KEYS)
     assert (facts.device.state, facts.device.problem) == (State.ERROR, Reason.SOURCE_ERROR)
-    assert snapshot(trust_domains={"example.org": None}, device=None).establish(asked(HEADER), NOW).device == (
-        facts_pb2.Device(state=facts_pb2.ABSENT)
-    )
+    bare = snapshot(trust_domains={"example.org": None}, device=None).establish(asked(HEADER), NOW)
+    assert (bare.device.state, bare.device.problem) == (State.ERROR, Reason.SOURCE_ERROR), "nor where none is asked"
     refused = evaluate(made.policy, made.establish(asked(HEADER, path="/orders", segments=("orders",)), NOW))
     assert (refused.verdict, refused.reason) == (Verdict.UNDECIDED, Reason.NO_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("revocations", "state"),
+    [
+        (RevocationList(entries=(Revocation(kind=Kind.CERTIFICATE, value="0" * 64),)), State.ERROR),
+        (RevocationList(entries=(Revocation(kind=Kind.API_KEY, value="0" * 16),)), State.PRESENT),
+        (RevocationList(), State.PRESENT),
+        (None, State.ERROR),
+    ],
+    ids=["certificates", "keys", "none", "no-list"],
+)
+def test_a_certificate_that_cannot_be_told_excuses_nobody_whom_it_might_refuse(
+    revocations: RevocationList | None, state: State
+) -> None:
+    made = snapshot(trust_domains={"example.org": None}, device=None, revocations=revocations, issuers=(rsa_issuer(),))
+    facts = made.establish(asked(headers={"authorization": (f"Bearer {TOKEN}",), XFCC_HEADER: (HEADER,)}), NOW)
+    assert facts.identity.state == state
+    assert len(facts.identity.token_sha256) == 32
 
 
 def test_a_workload_that_is_refused_is_refused_as_what_the_proxy_said() -> None:
@@ -202,7 +220,7 @@ def test_a_header_is_judged_once_a_second_and_the_answer_is_of_all_that_was_show
         assert made.establish(request, later).device.state == State.INVALID
     other = svid(FRONT)
     assert made.establish(asked(HEADER, peer=other), later).device.state == State.INVALID, "of another certificate"
-    assert made.establish(asked(HEADER, principal="CN=x"), later).device.state == State.ABSENT, "of another name"
+    assert made.establish(asked(HEADER, principal="CN=x"), later).device.state == State.INVALID, "of another name"
     assert made.establish(asked(HEADER), later).identity.spiffe_id == ORDERS
     assert (len(judged), len(peers)) == (7, 4)
     dataclasses.replace(made, forwarding=None).establish(asked(HEADER), NOW)
