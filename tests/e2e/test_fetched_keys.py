@@ -20,23 +20,13 @@ from iap_authz.ports import SOURCES_SERVICE
 from iap_authz.sidecar import issuer_keys
 from iap_authz.wiring import SidecarProcess
 from tests.fakes.checks import check_request
-from tests.fakes.idp import Idp, Said, serving_idp
+from tests.fakes.idp import KNOWN_POLICY, Idp, Said, key_set, serving_idp
 from tests.fakes.timers import until
-from tests.fakes.tokens import AUDIENCE, claims, forge, jwk, rsa_key
+from tests.fakes.tokens import AUDIENCE, claims, forge, rsa_key
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 ALLOWED, INVALID_TOKEN, UNAVAILABLE = 200, 401, 503
-POLICY = """\
-kind: Policy
-name: p
-routes:
-- {name: all, match: {paths: ["/**"]}, allow: [{id: known, when: 'identity.subject != ""'}]}
-"""
-
-
-def key_set(*kids: str) -> bytes:
-    return json.dumps({"keys": [jwk(rsa_key("one" if kid == "old" else "two"), kid=kid) for kid in kids]}).encode()
 
 
 def token(idp: Idp, kid: str, *, subject: str = "alice") -> str:
@@ -56,7 +46,7 @@ def idp(tmp_path: Path) -> Iterator[Idp]:
 
 
 def configure(folder: Path, idp: Idp) -> Path:
-    (folder / "policy.yaml").write_text(POLICY)
+    (folder / "policy.yaml").write_text(KNOWN_POLICY)
     (folder / "sidecar.yaml").write_text(
         "kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: x\njournal: {directory: journal}\nseal: none\n"
         f"policies: [policy.yaml]\nidentity: {{issuers: [{{name: corp, issuer: '{idp.url('')}',"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An issuer's web server on loopback, with a certificate of an authority of its own. What it answers is data."""
 
+import json
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.fakes.tokens import jwk, rsa_key
+
 PEM = serialization.Encoding.PEM
+
+KNOWN_POLICY = """\
+kind: Policy
+name: p
+routes:
+- {name: all, match: {paths: ["/**"]}, allow: [{id: known, when: 'identity.subject != ""'}]}
+"""
+"""Whoever is known is allowed."""
+
+
+def key_set(*kids: str) -> bytes:
+    """What an issuer publishes: a key for each name. `old` is one key, and every other name the next one."""
+    return json.dumps({"keys": [jwk(rsa_key("one" if kid == "old" else "two"), kid=kid) for kid in kids]}).encode()
+
 
 HOLD_SECONDS = 100.0
 """A guard against a test that releases nothing; nothing is measured by it."""

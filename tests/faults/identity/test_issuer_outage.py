@@ -7,7 +7,6 @@ told to go on did not wait for it. No time is measured, and the clock of the sid
 """
 
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -30,9 +29,9 @@ from iap_authz.sidecar.issuer_keys import STORED_MAX_BYTES, IssuerKeys, KeyPlace
 from iap_authz.sidecar.snapshot import Snapshot
 from iap_authz.wiring import Slots, build_snapshot, load_slots, make_slots
 from tests.fakes.checks import check_request
-from tests.fakes.idp import Idp, Said, serving_idp
+from tests.fakes.idp import KNOWN_POLICY, Idp, Said, key_set, serving_idp
 from tests.fakes.timers import settle, until
-from tests.fakes.tokens import AUDIENCE, claims, forge, jwk, rsa_key
+from tests.fakes.tokens import AUDIENCE, claims, forge, rsa_key
 from tests.unit.sidecar.test_check import Bench
 
 LONG_SECONDS = 100_000.0
@@ -41,16 +40,6 @@ LONG_SECONDS = 100_000.0
 HOUR = timedelta(hours=1)
 UNKNOWN, CACHED, FRESH = 1_000, 1_000, 40
 """Checks with made-up kids, with one good token, and with good tokens that were not seen before."""
-POLICY = """\
-kind: Policy
-name: p
-routes:
-- {name: all, match: {paths: ["/**"]}, allow: [{id: known, when: 'identity.subject != ""'}]}
-"""
-
-
-def key_set(*kids: str) -> bytes:
-    return json.dumps({"keys": [jwk(rsa_key("one" if kid == "old" else "two"), kid=kid) for kid in kids]}).encode()
 
 
 def kids(keys: KeySet | None) -> list[str | None]:
@@ -63,7 +52,7 @@ class World:
     def __init__(self, folder: Path, idp: Idp, *, stored: bytes | None) -> None:
         self.idp, self.bench = idp, Bench()
         self.clock = self.bench.clock
-        (folder / "policy.yaml").write_text(POLICY)
+        (folder / "policy.yaml").write_text(KNOWN_POLICY)
         (folder / "sidecar.yaml").write_text(
             "kind: Sidecar\nlisten: unix:authz.sock\nlog_origin: x\njournal: {directory: journal}\nseal: none\n"
             f"policies: [policy.yaml]\nidentity: {{issuers: [{{name: corp, issuer: '{idp.url('')}', max_stale: 1h,"
