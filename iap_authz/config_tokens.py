@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from iap_authz.errors import shown
-from iap_authz.facts.credential import AUTHORIZATION, DEFAULT_SOURCES, NAME_MAX_CHARS, Place, TokenSource
+from iap_authz.facts.credential import AUTHORIZATION, DEFAULT_SOURCES, LOGIN_HEADER, NAME_MAX_CHARS, Place, TokenSource
 from iap_authz.model.document import Section
 from iap_authz.model.request import UNTRUSTED_HEADERS
-
-LOGIN_HEADER: Final = "x-iap-id-token"
-"""The one header of ours that a filter of Envoy may set: a client's own is removed before any filter runs."""
 
 _HEADER = re.compile(r"x-[a-z0-9][a-z0-9-]{0,61}", re.ASCII)
 _HEADERS_TAKEN = re.compile(r"x-(?:iap|envoy|forwarded)-.*|x-request-id", re.ASCII)

@@ -18,7 +18,7 @@ from iap_authz.config_credentials import ApiKeysConfig, RevocationsConfig
 from iap_authz.errors import ConfigInvalid
 from iap_authz.facts import apikey, revocation
 from iap_authz.facts.apikey import ApiKeyAccess, ApiKeys
-from iap_authz.facts.revocation import Kind, Revocation, RevocationList
+from iap_authz.facts.revocation import NOBODY_REVOKED, Kind, Revocation, RevocationList
 from iap_authz.facts.workload import issuer_of
 from iap_authz.ports import FactSource
 from iap_authz.sidecar.refresh import Slot
@@ -56,7 +56,7 @@ def make_credential_slots(config: SidecarConfig) -> CredentialSlots:
 
 def revocations_in_force(slots: CredentialSlots) -> RevocationList | None:
     """For a snapshot: no entries where none are configured, None where they are and the list cannot be used."""
-    return slots.revocations.served if slots.revocations is not None else RevocationList()
+    return slots.revocations.served if slots.revocations is not None else NOBODY_REVOKED
 
 
 def served_api_keys(slots: CredentialSlots) -> ApiKeys | None:

@@ -2,6 +2,7 @@
 """The assembly of what identities are established with: issuers and where their keys come from. `wiring` uses it."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from iap_authz.adapters.clock import SystemClock
@@ -41,24 +42,16 @@ def authorities_slot(name: str, file: Path) -> Slot[Authorities]:
 
 def make_issuer_keys(config: SidecarConfig, clock: Clock) -> dict[str, IssuerKeys]:
     """What fetches keys, by name of the issuer. Reads what was fetched before. Raises ConfigInvalid."""
-    return {
-        issuer.name: _issuer_keys(issuer, issuer.fetch, _stored(config, issuer), clock=clock)
-        for issuer in config.issuers
-        if issuer.fetch
-    }
 
+    def stored(issuer: IssuerConfig) -> CheckpointFile:
+        return CheckpointFile(config.journal.directory / f"keys-{issuer.name}", max_bytes=STORED_MAX_BYTES)
 
-def _stored(config: SidecarConfig, issuer: IssuerConfig) -> CheckpointFile:
-    return CheckpointFile(config.journal.directory / f"keys-{issuer.name}", max_bytes=STORED_MAX_BYTES)
+    return _make_each(config, stored, clock=clock)
 
 
 def fetch_issuer_keys(config: SidecarConfig) -> dict[str, IssuerKeys]:
     """The same after one fetch of each, for whoever wants to know whether it works. Nothing is read or kept."""
-    found = {
-        issuer.name: _issuer_keys(issuer, issuer.fetch, _Nowhere(), clock=SystemClock())
-        for issuer in config.issuers
-        if issuer.fetch
-    }
+    found = _make_each(config, lambda _issuer: _Nowhere(), clock=SystemClock())
 
     async def fetch_all() -> None:
         await asyncio.gather(*(keys.fetch() for keys in found.values()))
@@ -66,6 +59,16 @@ def fetch_issuer_keys(config: SidecarConfig) -> dict[str, IssuerKeys]:
     if found:
         asyncio.run(fetch_all())
     return found
+
+
+def _make_each(
+    config: SidecarConfig, store_of: Callable[[IssuerConfig], CheckpointStore], *, clock: Clock
+) -> dict[str, IssuerKeys]:
+    return {
+        issuer.name: _issuer_keys(issuer, issuer.fetch, store_of(issuer), clock=clock)
+        for issuer in config.issuers
+        if issuer.fetch
+    }
 
 
 class _Nowhere:

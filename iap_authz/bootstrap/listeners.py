@@ -92,6 +92,7 @@ from iap_authz.bootstrap.oauth2 import FILTER_NAME as LOGIN_FILTER_NAME
 from iap_authz.bootstrap.oauth2 import build_host_login, build_login_filters
 from iap_authz.bootstrap.oauth2_settings import OAuth2Settings
 from iap_authz.bootstrap.settings import NAME_UNKNOWN_HOST, EdgeSettings, HostSettings, TlsSettings
+from iap_authz.facts.xfcc import XFCC_HEADER
 
 OWN_HEADERS_REGEX = r"(?i)x[-._]iap[-._].*"
 """Headers that only the sidecar may set, in every spelling that some server reads as the same name (CGI turns `-`, `.`
@@ -311,7 +312,7 @@ def _build_routes(settings: EdgeSettings) -> RouteConfiguration:
         name=settings.stat_prefix,
         virtual_hosts=hosts,
         # After the check: with APPEND_FORWARD a client's own stands in it too, and only the sidecar can tell.
-        request_headers_to_remove=["x-forwarded-client-cert"] if settings.forwarded_certificates else [],
+        request_headers_to_remove=[XFCC_HEADER] if settings.forwarded_certificates else [],
     )
 
 

@@ -67,14 +67,13 @@ from envoy_data_plane.envoy.type.matcher.v3 import PathMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
 from iap_authz.bootstrap.oauth2_settings import HTTPS_PORT, OAuth2Settings, split_endpoint
+from iap_authz.facts.credential import LOGIN_HEADER
+from iap_authz.facts.xfcc import XFCC_HEADER
 
 FILTER_NAME = "envoy.filters.http.oauth2"
 COOKIE_FILTER_NAME = "envoy.filters.http.lua"
 IDP_CLUSTER = "iap_idp"
 CLIENT_SECRET, HMAC_SECRET = "iap_oauth2_client", "iap_oauth2_hmac"
-
-ID_TOKEN_HEADER = "x-iap-id-token"  # noqa: S105 -- the name of a header
-"""Begins like all headers of ours, so that a client's own is removed before any filter sees it."""
 
 TOKEN_TIMEOUT = timedelta(seconds=5)
 """For one exchange with the token endpoint: a person waits for it."""
@@ -153,7 +152,7 @@ def build_host_login(settings: OAuth2Settings, domains: tuple[str, ...]) -> Any:
         auth_scopes=list(settings.scopes),
         auth_type=_AUTH_TYPES[settings.client_authentication],
         forward_bearer_token=False,
-        forward_id_token=OAuth2TokenForwarding(header=ID_TOKEN_HEADER),
+        forward_id_token=OAuth2TokenForwarding(header=LOGIN_HEADER),
         disable_access_token_set_cookie=True,
         disable_token_encryption=False,
         pass_through_matcher=_build_pass_through(settings),
@@ -257,7 +256,7 @@ def _build_pass_through(settings: OAuth2Settings) -> list[HeaderMatcher]:
         # No proof, and none is needed: whoever gets these letters into the header skips the login, and comes to the
         # check as nobody.
         spiffe = StringMatcher(contains="URI=spiffe://")
-        matchers.append(HeaderMatcher(name="x-forwarded-client-cert", string_match=spiffe))
+        matchers.append(HeaderMatcher(name=XFCC_HEADER, string_match=spiffe))
     return matchers
 
 

@@ -10,7 +10,6 @@ It deliberately has no setting for a cookie domain, for plain cookies, for SameS
 on, or for passing a request on whose login has failed. It holds no secret: Envoy reads the files itself.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from iap_authz.bootstrap.hosts import HOST_NAME, PORT_MAX, is_ip
 from iap_authz.errors import ConfigInvalid, shown
 from iap_authz.model.document import Section, parse_configuration, render_duration
 
 KIND = "OAuth2"
 HTTPS_PORT = 443
-PORT_MAX = 65_535
 COOKIE_PREFIX_GUARD = "__Host-"
 """Browsers take such a cookie only over TLS, for all paths, and from the very host itself (RFC 6265bis, 4.1.3.2): a
 neighbour under the same parent domain cannot plant one."""
@@ -34,7 +33,6 @@ SESSION_LEAST, SESSION_MOST = timedelta(minutes=1), timedelta(days=30)
 _OPENID = "openid"
 _DEFAULT_SCOPES = (_OPENID, "email", "profile")
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _URL = re.compile(r"https://[\x21-\x7e]{1,2000}", re.ASCII)
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._~:/@-]{1,256}", re.ASCII)
 """Characters that mean themselves in a query: Envoy puts the id into the logout address as it is."""
@@ -170,7 +168,7 @@ def split_endpoint(url: str) -> tuple[str, int, bool]:
     """Host, port and whether the host is an IP address, of a URL without faults."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return host, parts.port or HTTPS_PORT, _is_ip(host)
+    return host, parts.port or HTTPS_PORT, is_ip(host)
 
 
 def oauth2_faults(settings: OAuth2Settings) -> Iterator[tuple[str, str]]:
@@ -229,7 +227,7 @@ def _is_endpoint(url: str, *, query: bool) -> bool:
     except ValueError:
         return False
     host = parts.hostname or ""
-    named = bool(_HOST.fullmatch(host)) or _is_ip(host)
+    named = bool(HOST_NAME.fullmatch(host)) or is_ip(host)
     plain = "@" not in parts.netloc and parts.netloc == parts.netloc.lower() and "#" not in url
     return named and plain and port != 0 and parts.path.startswith("/") and (query or "?" not in url)
 
@@ -255,11 +253,3 @@ def _path_faults(settings: OAuth2Settings) -> Iterator[tuple[str, str]]:
             )
     if settings.redirect_path == settings.signout_path:
         yield "signout_path", f"got {shown(settings.signout_path)}, which is redirect_path, want another"
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host

@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from iap_authz.bootstrap.hosts import HOST_NAME, PORT_MAX, is_ip
 from iap_authz.bootstrap.oauth2_settings import OAuth2Settings, oauth2_faults
 from iap_authz.errors import ConfigInvalid, Fault, shown
 
 SOCKET_PATH_MAX_BYTES = 107
 """`sun_path` of unix(7) is 108 bytes, with the zero at the end."""
-
-PORT_MAX = 65_535
-"""Of TCP."""
 
 TRUSTED_HOPS_MAX = 10
 """More proxies in front than anybody runs: a number above it is a slip, and would trust what the client wrote."""
@@ -31,7 +29,6 @@ NAME_UNKNOWN_HOST = "unknown"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _DOMAIN = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", re.ASCII)
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _UNIX_PREFIX = "unix:"
 _TIMEOUT_LEAST, _TIMEOUT_MOST = timedelta(milliseconds=10), timedelta(seconds=10)
 _STREAM_LEAST, _STREAM_MOST = timedelta(seconds=1), timedelta(days=1)
@@ -147,9 +144,9 @@ def parse_endpoint(text: str) -> UnixAddress | TcpAddress:
     if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= PORT_MAX):
         raise ValueError(f"got {shown(text)}, want unix:/PATH or ADDRESS:PORT")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if _is_ip(bare) and (":" in bare) == (bare != host):
+    if is_ip(bare) and (":" in bare) == (bare != host):
         return TcpAddress(host=bare, port=int(port), named=False)
-    if not _HOST_NAME.fullmatch(host):
+    if not HOST_NAME.fullmatch(host):
         raise ValueError(f"got {shown(text)}, want an IP address (IPv6 in brackets) or a name before the port")
     return TcpAddress(host=host, port=int(port), named=True)
 
@@ -169,7 +166,7 @@ def _faults(settings: EdgeSettings) -> Iterator[tuple[str, str]]:
         ("listener_address", settings.listener_address),
         ("readiness_address", settings.readiness_address),
     ):
-        if not _is_ip(address):
+        if not is_ip(address):
             yield field, f"got {shown(address)}, want an IP address"
     yield from _number_faults(settings)
     yield from _address_faults(settings)
@@ -281,11 +278,3 @@ def _check_socket_path(path: str) -> None:
         raise ValueError(f"got a socket path of {size} bytes, want at most {SOCKET_PATH_MAX_BYTES}")
     if not path.isprintable():
         raise ValueError(f"got {shown(path)}, want a printable path")
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text  # a zone id is this machine's own affair

@@ -31,6 +31,9 @@ from iap_authz.errors import InvalidCredential
 from iap_authz.model.reason import Reason
 from iap_authz.model.request import Request
 
+LOGIN_HEADER: Final = "x-iap-id-token"
+"""The one header of ours that a filter of Envoy may set: a client's own is removed before any filter runs."""
+
 HIDDEN_VALUE: Final = "hidden"
 """What a record has in the place of a token that came in the query."""
 
@@ -104,14 +107,11 @@ def read_credential(request: Request, sources: Sequence[TokenSource], *, api_key
         if found is not None:
             raise _ambiguous(f"got a token in {found.shown_in} and in {source.label}, want one credential")
         found = Shown(text, source.label)
-    if found is not None and found.shown_in != AUTHORIZATION.label and AUTHORIZATION in sources:
-        _check_alone(request, found)
-    return found
-
-
-def _check_alone(request: Request, found: Shown) -> None:
+    if found is None or found.shown_in == AUTHORIZATION.label or AUTHORIZATION not in sources:
+        return found
     if request.headers.get(AUTHORIZATION.name):
         raise _ambiguous(f"got a token in {found.shown_in} and an authorization header, want one credential")
+    return found
 
 
 def shown_text(request: Request, sources: Sequence[TokenSource], *, api_key_header: str = "") -> str:

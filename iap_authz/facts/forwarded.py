@@ -120,8 +120,10 @@ def judge_peer(
         return replace(peer, problem=Reason.NO_KEYS)
     except InvalidCredential as error:
         return replace(peer, problem=Reason(error.reason))
-    proven = replace(peer, proxy=found.text, sha256=parsed.sha256)
-    return _judge_revocation(proven, found, parsed.not_before, revocations, now=now)
+    problem = _revocation_of(certificate, found, parsed.not_before, revocations, now=now)
+    if problem is not None:
+        return replace(peer, problem=problem)
+    return replace(peer, proxy=found.text, sha256=parsed.sha256)
 
 
 def _id_of(certificate: str) -> SpiffeId | None:
@@ -134,20 +136,19 @@ def _id_of(certificate: str) -> SpiffeId | None:
         return None
 
 
-def _judge_revocation(
-    peer: Peer, found: SpiffeId, issued_at: datetime, revocations: RevocationList | None, *, now: datetime
-) -> Peer:
-    """A proxy is revoked as any workload is: by its certificate, or by its id as a subject."""
+def _revocation_of(
+    certificate: str, found: SpiffeId, issued_at: datetime, revocations: RevocationList | None, *, now: datetime
+) -> Reason | None:
+    """Why a proxy is no longer believed: revoked as any workload is, by its certificate or by its id as a subject."""
     try:
-        check_certificate_not_revoked(peer.certificate, revocations, now=now)
+        check_certificate_not_revoked(certificate, revocations, now=now)
     except InvalidCredential as error:
-        return replace(peer, proxy="", sha256="", problem=Reason(error.reason))
+        return Reason(error.reason)
     except SourceUnavailable:
-        return replace(peer, proxy="", sha256="", problem=Reason.SOURCE_ERROR)
+        return Reason.SOURCE_ERROR
     name = (Kind.SUBJECT, issuer_of(found.trust_domain), found.text)
-    if revocations is not None and any(entry.counts(issued_at, now) for entry in revocations.find(name)):
-        return replace(peer, proxy="", sha256="", problem=Reason.CERTIFICATE_REVOKED)
-    return peer
+    is_revoked = revocations is not None and revocations.revokes(name, issued_at, now)
+    return Reason.CERTIFICATE_REVOKED if is_revoked else None
 
 
 def find_client_certificate(peer: Peer, values: Sequence[str], forwarding: Forwarding) -> ClientCertificate:

@@ -128,6 +128,10 @@ class RevocationList:
         """The entries of this name."""
         return self._index.get(name, ())
 
+    def revokes(self, name: Name, issued_at: datetime | None, now: datetime) -> bool:
+        """Whether an entry of this name counts, at `now`, for what was issued then (None: not known when)."""
+        return any(entry.counts(issued_at, now) for entry in self.find(name))
+
 
 NOBODY_REVOKED: Final = RevocationList()
 """What is in force where no revocations are configured."""
@@ -149,9 +153,9 @@ def judge_revocation(identity: facts_pb2.Identity, revocations: RevocationList |
     try:
         check_not_revoked(identity, revocations, now=now)
     except InvalidCredential as error:
-        _refuse(identity, facts_pb2.INVALID, Reason(error.reason))
+        refuse_identity(identity, facts_pb2.INVALID, Reason(error.reason))
     except SourceUnavailable:
-        _refuse(identity, facts_pb2.ERROR, Reason.SOURCE_ERROR)
+        refuse_identity(identity, facts_pb2.ERROR, Reason.SOURCE_ERROR)
 
 
 def check_not_revoked(identity: facts_pb2.Identity, revocations: RevocationList | None, *, now: datetime) -> None:
@@ -161,11 +165,10 @@ def check_not_revoked(identity: facts_pb2.Identity, revocations: RevocationList 
     if not revocations.entries:
         return
     for name in _names(identity):
-        found = revocations.find(name)
-        if not found:
+        if not revocations.find(name):
             continue
         issued_at = identity.issued_at.ToDatetime(tzinfo=UTC) if identity.HasField("issued_at") else None
-        if any(entry.counts(issued_at, now) for entry in found):
+        if revocations.revokes(name, issued_at, now):
             raise InvalidCredential(Reason.TOKEN_REVOKED, f"its {name[0].value} is revoked")
 
 
@@ -185,7 +188,8 @@ def _names(identity: facts_pb2.Identity) -> Sequence[Name]:
     )
 
 
-def _refuse(identity: facts_pb2.Identity, state: facts_pb2.State, reason: Reason) -> None:
+def refuse_identity(identity: facts_pb2.Identity, state: facts_pb2.State, reason: Reason) -> None:
+    """Leave nothing of an identity but that it is not believed, why, and the hash of what was shown."""
     shown = identity.token_sha256
     identity.Clear()
     identity.state, identity.problem, identity.token_sha256 = state, reason.value, shown

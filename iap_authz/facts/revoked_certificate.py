@@ -74,7 +74,7 @@ def check_certificate_not_revoked(certificate: str, revocations: RevocationList 
     names: list[Name] = [(Kind.CERTIFICATE, "", parsed.sha256)]
     if Kind.SERIAL in revocations.kinds:
         names.append((Kind.SERIAL, issuer_of(parsed.der), parsed.serial))
-    if any(entry.counts(None, now) for name in names for entry in revocations.find(name)):
+    if any(revocations.revokes(name, None, now) for name in names):
         raise InvalidCredential(Reason.CERTIFICATE_REVOKED, "the client certificate is revoked")
 
 

@@ -46,9 +46,9 @@ def establish_workload(certificate: str, principal: str, domains: TrustDomains, 
             return facts_pb2.Identity(state=facts_pb2.ABSENT)
         check_vouched(parsed, found, domains, principal=principal, now=now)
     except InvalidCredential as error:
-        return _refused(facts_pb2.INVALID, error.reason)
+        return refused_workload(facts_pb2.INVALID, error.reason)
     except SourceUnavailable:
-        return _refused(facts_pb2.ERROR, Reason.NO_KEYS)
+        return refused_workload(facts_pb2.ERROR, Reason.NO_KEYS)
     return _present(parsed, found, now)
 
 
@@ -84,15 +84,11 @@ def _present(parsed: ClientCertificate, found: SpiffeId, now: datetime) -> facts
     return identity
 
 
-def refused_workload(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:
-    """What is said of somebody whose certificate is not believed: nothing of who it was."""
-    return _refused(state, reason)
-
-
 def issuer_of(trust_domain: str) -> str:
     """What `identity.issuer` is of a workload, and what a revocation of its id names."""
     return f"{SCHEME}{trust_domain}"
 
 
-def _refused(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:
+def refused_workload(state: facts_pb2.State, reason: int) -> facts_pb2.Identity:
+    """What is said of somebody whose certificate is not believed: nothing of who it was."""
     return facts_pb2.Identity(state=state, problem=Reason(reason).value, source=SOURCE, shown_in=SHOWN_IN)

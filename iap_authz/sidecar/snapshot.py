@@ -24,7 +24,13 @@ from iap_authz.facts.identity import credential_of, establish_identity, stamp_ag
 from iap_authz.facts.issuer import Issuer
 from iap_authz.facts.location import Geography, Networks, establish_location
 from iap_authz.facts.request import establish_request
-from iap_authz.facts.revocation import CERTIFICATE_KINDS, RevocationList, judge_revocation
+from iap_authz.facts.revocation import (
+    CERTIFICATE_KINDS,
+    NOBODY_REVOKED,
+    RevocationList,
+    judge_revocation,
+    refuse_identity,
+)
 from iap_authz.facts.revoked_certificate import judge_device, judge_workload
 from iap_authz.facts.workload import SOURCE as MTLS_SOURCE
 from iap_authz.facts.workload import TrustDomains, establish_workload
@@ -126,7 +132,7 @@ class Snapshot:
     device_authorities: Authorities | None = None
     want_keys: Callable[[str], None] = lambda _issuer: None
     """Told the `iss` of an issuer whose keys lack one that a token names. Never waits."""
-    revocations: RevocationList | None = field(default_factory=RevocationList)
+    revocations: RevocationList | None = NOBODY_REVOKED
     api_keys: ApiKeyAccess | None = None
     forwarding: Forwarding | None = None
     """The proxies in front whose word on the client's certificate is taken. None: the handshake's alone."""
@@ -170,9 +176,10 @@ class Snapshot:
         )
         if found is not None:
             _say_forwarded(facts, found)
-            if found.state == facts_pb2.ERROR and self._revokes_certificates:
+            is_in_doubt = found.state == facts_pb2.ERROR and self._revokes_certificates
+            if is_in_doubt and facts.identity.state == facts_pb2.PRESENT:
                 # A revoked certificate refuses whoever shows it; whose was shown cannot be told.
-                _doubt(facts.identity)
+                refuse_identity(facts.identity, facts_pb2.ERROR, Reason.SOURCE_ERROR)
         facts.location.CopyFrom(self._location(request, second))
         return facts
 
@@ -296,15 +303,6 @@ class Snapshot:
 def _is_believed(found: ClientCertificate) -> bool:
     """Whether the header said whose certificate it is, and not only claimed it."""
     return bool(found.forwarded_by) and found.problem is None
-
-
-def _doubt(identity: facts_pb2.Identity) -> None:
-    """A PRESENT identity that a certificate beside it might undo is not known, as without a list of revocations."""
-    if identity.state == facts_pb2.PRESENT:
-        shown = identity.token_sha256
-        identity.CopyFrom(
-            facts_pb2.Identity(state=facts_pb2.ERROR, problem=Reason.SOURCE_ERROR.value, token_sha256=shown)
-        )
 
 
 def _say_forwarded(facts: facts_pb2.Facts, found: ClientCertificate) -> None:
